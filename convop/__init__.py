@@ -1,0 +1,33 @@
+"""Convolution as a sparse linear map: its matrix, its operators, and their exact transposes."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from .matrix import kernel2matrix
+from .spec import ConvSpec
+
+if TYPE_CHECKING:
+    from . import engines, testing
+    from .operators import Conv, ConvFilter, ConvTranspose
+
+__all__ = ["Conv", "ConvFilter", "ConvSpec", "ConvTranspose", "engines", "kernel2matrix", "testing"]
+
+__version__ = "0.1.0"
+
+# PyLops takes seconds to import where PyTorch is installed: what needs it is loaded on first use.
+_OPERATORS = ("Conv", "ConvFilter", "ConvTranspose")
+_MODULES = ("engines", "plot", "testing")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _OPERATORS:
+        return getattr(import_module(".operators", __name__), name)
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

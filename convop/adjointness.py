@@ -1,0 +1,385 @@
+"""The dot-product test: is an operator linear, and is its adjoint its adjoint? Public in `convop.testing`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse as sp
+
+from .backend import Array, kept_dtype
+
+__all__ = ["DotTest", "Maps", "as_maps", "assert_adjoint", "dottest"]
+
+# Rounding errors that are no one's fault: so many units in the last place of the quantities compared, and so
+# many standard deviations of the noise that the operator itself shows.
+_ULPS = 16
+_SIGMAS = 10
+# Up to so many rows plus columns the whole matrix and its adjoint are compared, entry by entry.
+_ENTRYWISE = 160
+# Beyond that, so many single columns and rows drawn at random, and the outermost ones.
+_DRAWN = 4
+
+
+@dataclass(frozen=True)
+class DotTest:
+    """What `dottest` found: its tightest comparison.
+
+    Attributes
+    ----------
+    passed : bool
+        Whether every comparison was within its tolerance. The object itself is true if so.
+    error : float
+        Error relative to the norms of what was compared; NaN if the operator gave NaN.
+    tolerance : float
+        What `error` may be at most.
+    comparison : str
+        What was compared.
+    """
+
+    passed: bool
+    error: float
+    tolerance: float
+    comparison: str
+
+    def __bool__(self) -> bool:
+        return self.passed
+
+    def __str__(self) -> str:
+        verdict = "passed" if self.passed else "failed"
+        return f"{self.comparison} {verdict}: relative error {self.error:.3g}, tolerance {self.tolerance:.3g}"
+
+
+def dottest(
+    op: Any,
+    *,
+    rng: int | np.random.Generator = 0,
+    trials: int = 3,
+    rtol: float | None = None,
+    raise_error: bool = True,
+) -> DotTest:
+    """Test that an operator is linear and that its adjoint is its adjoint, ``<A x, y> == <x, A^H y>``.
+
+    Parameters
+    ----------
+    op : LinearOperator of SciPy or PyLops, sparse matrix, array
+        Anything with ``shape``, ``matvec`` and ``rmatvec``, or a matrix.
+    rng : int or numpy.random.Generator
+        Seed of the random vectors, or what to draw them from.
+    trials : int
+        How often the dense comparisons are made, with new vectors.
+    rtol : float, optional
+        Allowed relative error, for operators that are right only to so much (an inverse by iterations).
+        By default what the rounding of the operator's dtype explains.
+    raise_error : bool
+        Raise on failure, instead of only saying so.
+
+    Returns
+    -------
+    DotTest
+        With ``.passed``, ``.error`` and ``.tolerance``; true if passed.
+
+    Raises
+    ------
+    AssertionError
+        If the test fails, with the figures; not with ``raise_error=False``.
+    TypeError
+        If `op` is no operator.
+
+    Notes
+    -----
+    Compared are: superposition and ``A 0 == 0``, in both directions, so that an affine map fails; inner
+    products on dense vectors whose entries are all between 1/2 and 3/2 in modulus, so that one wrong entry
+    shows wherever it is; ``<A x, A x>`` with ``<x, A^H A x>``, which no scaling of the adjoint survives; and
+    single columns and rows, all of them for a small operator.
+
+    Rounding errors add up at random, so an inner product of n terms is compared to within a multiple of
+    ``eps*norm(A x)*norm(y)/sqrt(n)`` and of the operator's own noise, which the superposition shows, and not to
+    a fixed fraction. All comparisons are relative: the scale of the operator does not matter.
+
+    Operators that are linear over the reals only (PyLops' ``clinear=False``) are compared by the real parts of
+    the products.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from scipy.sparse.linalg import LinearOperator
+    >>> A = np.array([[1.0, 2.0], [3.0, 4.0]])
+    >>> dottest(A).passed
+    True
+    >>> wrong = LinearOperator(A.shape, matvec=lambda x: A @ x, rmatvec=lambda y: A @ y, dtype=float)
+    >>> dottest(wrong, raise_error=False).passed
+    False
+    """
+    if trials < 1:
+        raise ValueError(f"trials must be at least 1, got {trials}")
+    maps = as_maps(op)
+    with np.errstate(all="ignore"):  # NaN, infinities and overflow are findings here, not accidents
+        result = _worst(_comparisons(maps, np.random.default_rng(rng), trials, rtol))
+    if raise_error and not result.passed:
+        raise AssertionError(f"{_describe(op)}: {result}")
+    return result
+
+
+def assert_adjoint(
+    forward: Callable[[Any], Any],
+    adjoint: Callable[[Any], Any],
+    input_shape: int | Sequence[int],
+    output_shape: int | Sequence[int],
+    *,
+    dtype: npt.DTypeLike = float,
+    rng: int | np.random.Generator = 0,
+) -> DotTest:
+    """Test that two plain functions are linear and each other's adjoint.
+
+    Parameters
+    ----------
+    forward : callable
+        Takes an array of shape `input_shape` to one of shape `output_shape`.
+    adjoint : callable
+        Takes an array of shape `output_shape` to one of shape `input_shape`.
+    input_shape, output_shape : int or sequence of int
+        The shapes.
+    dtype : dtype_like
+        Type of the arrays; a complex one for functions that are linear over complex numbers.
+    rng : int or numpy.random.Generator
+        As in `dottest`.
+
+    Returns
+    -------
+    DotTest
+        Of the tightest comparison.
+
+    Raises
+    ------
+    AssertionError
+        If they are not, with the figures.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> assert_adjoint(np.diff, lambda y: -np.diff(y, prepend=0, append=0), 5, 4).passed
+    True
+    """
+    shapes = [tuple(np.atleast_1d(np.asarray(s)).tolist()) for s in (input_shape, output_shape)]
+
+    def flat(function: Callable[[Any], Any], from_shape: Any, to_shape: Any, name: str) -> Callable[[Array], Array]:
+        def applied(x: Array) -> Array:
+            y = np.asarray(function(x.reshape(from_shape)))
+            if y.shape != to_shape:
+                raise AssertionError(f"{name} must return shape {to_shape}, got {y.shape}")
+            return y.ravel()
+
+        return applied
+
+    maps = Maps(
+        flat(forward, *shapes, "forward"),
+        flat(adjoint, *reversed(shapes), "adjoint"),
+        (math.prod(shapes[1]), math.prod(shapes[0])),
+        kept_dtype(np.dtype(dtype), "dtype"),
+    )
+    with np.errstate(all="ignore"):
+        result = _worst(_comparisons(maps, np.random.default_rng(rng), 3, None))
+    if not result.passed:
+        raise AssertionError(f"forward and adjoint: {result}")
+    return result
+
+
+@dataclass(frozen=True)
+class Maps:
+    """A map and its adjoint on vectors."""
+
+    forward: Callable[[Array], Array]
+    adjoint: Callable[[Array], Array]
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    complex_linear: bool = True
+
+    def reversed(self) -> Maps:
+        return Maps(self.adjoint, self.forward, self.shape[::-1], self.dtype, self.complex_linear)
+
+
+def as_maps(op: Any) -> Maps:
+    if sp.issparse(op) or isinstance(op, np.ndarray) or not hasattr(op, "matvec"):
+        matrix = op if sp.issparse(op) else np.asarray(op)
+        if matrix.ndim != 2 or matrix.dtype.kind not in "biufc":
+            raise TypeError(
+                f"op must be a matrix, or an operator with shape, matvec and rmatvec; got {type(op).__name__}"
+            )
+        kept = _probe_dtype(matrix.dtype)
+        matrix = matrix.astype(kept) if matrix.dtype.kind in "biu" else matrix
+        return Maps(lambda x: matrix @ x, lambda y: matrix.conj().T @ y, matrix.shape, kept)
+    shape = tuple(int(n) for n in op.shape)
+    dtype = np.dtype(np.float64 if op.dtype is None else op.dtype)
+    return Maps(op.matvec, op.rmatvec, (shape[0], shape[1]), _probe_dtype(dtype), getattr(op, "clinear", True))
+
+
+def _probe_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """dtype of the random vectors: the operator's, or double for one of extended precision."""
+    double = np.dtype(np.complex128 if dtype.kind == "c" else np.float64)
+    return double if dtype.kind in "fc" and dtype.itemsize > double.itemsize else kept_dtype(dtype, "op")
+
+
+def _describe(op: Any) -> str:
+    return f"{type(op).__name__} of shape {tuple(op.shape)}" if hasattr(op, "shape") else type(op).__name__
+
+
+def _worst(comparisons: Iterable[DotTest]) -> DotTest:
+    """The first failure, or else the comparison that came closest to one."""
+    worst = None
+    for c in comparisons:
+        if not c.passed:
+            return c
+        if worst is None or c.error * worst.tolerance > worst.error * c.tolerance:
+            worst = c
+    assert worst is not None
+    return worst
+
+
+def _compared(error: float, allowed: float, scale: float, comparison: str, rtol: float | None) -> DotTest:
+    """A comparison of absolute figures, made relative to a scale; zero compares equal to zero."""
+    if not math.isfinite(scale):
+        return DotTest(False, math.nan, 0.0, f"{comparison} (the operator gave NaN or infinity)")
+    if scale == 0:
+        return DotTest(error == 0, error, 0.0, comparison)
+    relative, tolerance = error / scale, allowed / scale if rtol is None else rtol
+    return DotTest(bool(relative <= tolerance), relative, tolerance, comparison)  # NaN compares false
+
+
+class _Probe:
+    """Applies a map to random vectors, checks what comes back, and knows the map's noise."""
+
+    def __init__(self, maps: Maps, rng: np.random.Generator, name: str) -> None:
+        self.maps, self.rng, self.name = maps, rng, name
+        self.rows, self.columns = maps.shape
+        self.eps = float(np.finfo(maps.dtype).eps)
+        self.noise = np.zeros(self.rows)
+        self.gauge = 1.0
+
+    def draw(self) -> Array:
+        """Entries of modulus 1/2 to 3/2 and random sign or phase: each of them counts, none dominates."""
+        n, dtype = self.columns, self.maps.dtype
+        size = self.rng.uniform(0.5, 1.5, n)
+        if dtype.kind == "c":
+            return (size * np.exp(2j * np.pi * self.rng.random(n))).astype(dtype)
+        return (size * self.rng.choice([-1.0, 1.0], n)).astype(dtype)
+
+    def __call__(self, x: Array) -> Array:
+        """The image of `x` in double precision, by a power of two nearer to one."""
+        try:
+            y = np.asarray(self.maps.forward(x))
+        except NotImplementedError as error:
+            raise AssertionError(f"the operator has no {self.name}: {error!r}") from error
+        if y.shape != (self.rows,):
+            raise AssertionError(f"the {self.name} of a vector must have shape ({self.rows},), got {y.shape}")
+        if y.dtype.kind in "fc":
+            self.eps = max(self.eps, float(np.finfo(y.dtype).eps))
+        return y.astype(np.complex128 if y.dtype.kind == "c" else np.float64) * self.gauge
+
+
+def _comparisons(
+    maps: Maps, rng: np.random.Generator, trials: int, rtol: float | None
+) -> Iterator[DotTest]:
+    A, AH = _Probe(maps, rng, "forward map"), _Probe(maps.reversed(), rng, "adjoint")
+    largest = max(_largest(A(A.draw())), _largest(AH(AH.draw())))
+    if not math.isfinite(largest):
+        yield DotTest(False, math.nan, 0.0, "a random vector (the operator gave NaN or infinity)")
+        return
+    A.gauge = AH.gauge = 2.0 ** -max(-1000, min(1000, math.frexp(largest)[1])) if largest else 1.0
+    for _ in range(trials):
+        yield from _superposition(A, rtol)
+        yield from _superposition(AH, rtol)
+        x, y = A.draw(), AH.draw()
+        u, v = A(x), AH(y)
+        yield _inner_products(A, AH, (x, u), (y, v), "<A x, y> == <x, A^H y>", rtol)
+        if maps.dtype.kind == "c" or u.dtype.kind == v.dtype.kind == "f":  # the images are vectors to apply to
+            back = (u / (_largest(u) or 1.0)).astype(maps.dtype)
+            yield _inner_products(A, AH, (x, u), (back, AH(back)), "<A x, A x> == <x, A^H A x>", rtol)
+            back = (v / (_largest(v) or 1.0)).astype(maps.dtype)
+            yield _inner_products(AH, A, (y, v), (back, A(back)), "<A^H y, A^H y> == <y, A A^H y>", rtol)
+    if A.rows + A.columns <= _ENTRYWISE:
+        yield _entry_by_entry(A, AH, rtol)
+    else:
+        yield from _single_columns(A, AH, (y, v), "column", rtol)
+        yield from _single_columns(AH, A, (x, u), "row", rtol)
+
+
+def _superposition(P: _Probe, rtol: float | None) -> Iterator[DotTest]:
+    """``A(a x + b z) == a A x + b A z``, whose error is the noise of the map, and ``A 0 == 0``."""
+    x, z = P.draw(), P.draw()
+    a, b = P.rng.uniform(0.5, 1.0, 2) * P.rng.choice([-1, 1], 2)
+    if P.maps.dtype.kind == "c" and P.maps.complex_linear:
+        a, b = np.array([a, b]) * np.exp(2j * np.pi * P.rng.random(2))
+    both = (a * x + b * z).astype(P.maps.dtype)
+    u, w, uw = P(x), P(z), P(both)
+    P.noise = np.maximum(P.noise, np.abs(uw - (a * u + b * w)))
+    scale = _norm(u) + _norm(w) + _norm(uw)
+    # Sums of n terms lose up to sqrt(n) units where they are added one after the other.
+    allowed = P.eps * (_ULPS + math.sqrt(P.columns)) * scale
+    yield _compared(_norm(uw - (a * u + b * w)), allowed, scale, f"superposition of the {P.name}", rtol)
+    zero = P(np.zeros(P.columns, dtype=P.maps.dtype))
+    yield _compared(_norm(zero), 0.0, scale, f"the {P.name} of zero", rtol)
+
+
+def _inner_products(
+    P: _Probe, Q: _Probe, x_u: tuple[Array, Array], y_v: tuple[Array, Array], name: str, rtol: float | None
+) -> DotTest:
+    (x, u), (y, v) = x_u, y_v
+    left, right = _inner(u, y), _inner(x, v)
+    error = abs(left - right) if P.maps.complex_linear else abs(left.real - right.real)
+    forward, backward = _norm(u) * _norm(y), _norm(x) * _norm(v)
+    eps = max(P.eps, Q.eps)
+    noise = _norm(P.noise) * _norm(y) / math.sqrt(P.rows) + _norm(Q.noise) * _norm(x) / math.sqrt(P.columns)
+    rounding = forward / math.sqrt(P.rows) + backward / math.sqrt(P.columns) + abs(left)
+    return _compared(error, _ULPS * eps * rounding + _SIGMAS * noise, (forward + backward) / 2, name, rtol)
+
+
+def _single_columns(
+    P: _Probe, Q: _Probe, y_v: tuple[Array, Array], name: str, rtol: float | None
+) -> Iterator[DotTest]:
+    """``<A e_j, y> == (A^H y)_j`` for the first, the last and some other columns."""
+    y, v = y_v
+    drawn = P.rng.choice(P.columns, min(_DRAWN, P.columns), replace=False)
+    for j in sorted({0, P.columns - 1, *drawn.tolist()}):
+        unit = np.zeros(P.columns, dtype=P.maps.dtype)
+        unit[j] = 1
+        u = P(unit)
+        left, right = _inner(u, y), complex(v[j])
+        error = abs(left - right) if P.maps.complex_linear else abs(left.real - right.real)
+        size = _norm(u) * _norm(y) / math.sqrt(P.rows) + _norm(v) / math.sqrt(P.columns) + abs(left)
+        allowed = _ULPS * max(P.eps, Q.eps) * size + _SIGMAS * _largest(Q.noise)
+        yield _compared(error, allowed, size, f"{name} {j}", rtol)
+
+
+def _entry_by_entry(A: _Probe, AH: _Probe, rtol: float | None) -> DotTest:
+    def matrix(P: _Probe) -> Array:
+        return np.stack([P(e) for e in np.eye(P.columns, dtype=P.maps.dtype)], axis=1)
+
+    forward, adjoint = matrix(A), matrix(AH).conj().T
+    if not A.maps.complex_linear:  # on real unit vectors such an operator shows its real part only
+        forward, adjoint = forward.real, adjoint.real
+    error = np.abs(forward - adjoint)
+    # What rounding can do to an entry is measured by its column and its row.
+    size = np.linalg.norm(forward, axis=0)[None, :] + np.linalg.norm(adjoint, axis=1)[:, None]
+    allowed = _ULPS * max(A.eps, AH.eps) * size + _SIGMAS * (_largest(A.noise) + _largest(AH.noise))
+    bad = error / np.where(allowed > 0, allowed, 1) + np.where((allowed == 0) & (error > 0), np.inf, 0)
+    i, j = np.unravel_index(np.argmax(np.where(np.isnan(bad), np.inf, bad)), bad.shape)
+    scale = max(float(size[i, j]), _largest(size) * 2.0**-40)
+    return _compared(float(error[i, j]), float(allowed[i, j]), scale, f"entry ({i}, {j}) of the matrix and its adjoint", rtol)
+
+
+def _inner(a: Array, b: Array) -> complex:
+    """``sum conj(a) b``, added pairwise."""
+    return complex((a.conj() * b).sum())
+
+
+def _norm(a: Array) -> float:
+    return float(np.linalg.norm(a))
+
+
+def _largest(a: Array) -> float:
+    return float(np.max(np.abs(a), initial=0.0))

@@ -1,0 +1,59 @@
+"""What an engine is: one way to apply the map of a spec and a kernel, forward and adjoint."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from ..backend import Array
+from ..spec import ConvSpec
+
+__all__ = ["Engine"]
+
+
+class Engine(Protocol):
+    """The map of a spec and a kernel, with whatever can be prepared once held ready.
+
+    Engines are made as ``SomeEngine(spec, kernel)``, the kernel in the dtype of the map and not flipped.
+    They hold no state that a call changes visibly: one engine may be used by several threads at once.
+    """
+
+    name: str
+
+    def forward(self, x: Array) -> Array:
+        """Apply the matrix.
+
+        Parameters
+        ----------
+        x : ndarray of shape ``(columns,)`` or ``(columns, P)``
+            One input or P of them, any memory order, of the kernel's dtype or wider. Never written to.
+
+        Returns
+        -------
+        ndarray of shape ``(rows,)`` or ``(rows, P)``
+        """
+
+    def adjoint(self, y: Array) -> Array:
+        """Apply the conjugate transpose.
+
+        Parameters
+        ----------
+        y : ndarray of shape ``(rows,)`` or ``(rows, P)``
+            As in `forward`.
+
+        Returns
+        -------
+        ndarray of shape ``(columns,)`` or ``(columns, P)``
+        """
+
+    def with_kernel(self, kernel: Array) -> Engine:
+        """The engine of the same spec and another kernel; what does not depend on values is shared.
+
+        Parameters
+        ----------
+        kernel : ndarray
+            New taps, of the shape of the old.
+
+        Returns
+        -------
+        Engine
+        """

@@ -1,0 +1,134 @@
+"""How much memory this process may still take, asked before anything large is allocated."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+__all__ = ["available", "require"]
+
+
+def available() -> int | None:
+    """Bytes that can be allocated without swapping, or None where the system does not say.
+
+    The least of the machine's available memory, what is left of the control groups this process lives in
+    (containers) and what is left of its address-space limit.
+
+    Returns
+    -------
+    int or None
+    """
+    limits = [_machine(), *_control_groups(), _address_space()]
+    known = [limit for limit in limits if limit is not None]
+    return min(known) if known else None
+
+
+def require(nbytes: int, what: str) -> None:
+    """Raise MemoryError, with the figures, if an allocation cannot fit.
+
+    Parameters
+    ----------
+    nbytes : int
+        Bytes that are about to be allocated.
+    what : str
+        What they are for; the message begins with it.
+
+    Raises
+    ------
+    MemoryError
+        If more than `available` bytes are asked for.
+    """
+    free = available()
+    if free is not None and nbytes > free:
+        raise MemoryError(f"{what} takes {_human(nbytes)}, but only {_human(free)} of memory is free")
+
+
+def _human(nbytes: int) -> str:
+    size = float(nbytes)
+    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.4g} PiB"
+
+
+def _machine() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    if sys.platform == "win32":
+        return _windows()
+    try:
+        # No estimate of reclaimable memory here: take the whole of it as the bound.
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+
+
+def _windows() -> int | None:  # pragma: no cover - needs Windows
+    class MemoryStatus(ctypes.Structure):
+        _fields_ = [
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "free", "page", "page_free", "v", "v_free", "x")),
+        ]
+
+    status = MemoryStatus(length=ctypes.sizeof(MemoryStatus))
+    kernel32 = ctypes.windll.kernel32  # type: ignore[attr-defined]
+    return status.free if kernel32.GlobalMemoryStatusEx(ctypes.byref(status)) else None
+
+
+def _control_groups() -> list[int]:
+    """What is left under each memory limit of cgroup v2 from this process's group up, and of v1."""
+    left = []
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return left
+    for line in lines:
+        hierarchy, controllers, name = line.split(":", 2)
+        if hierarchy == "0":
+            root, limit, used = Path("/sys/fs/cgroup"), "memory.max", "memory.current"
+        elif "memory" in controllers.split(","):
+            root, limit, used = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = root / name.lstrip("/")
+        for folder in (group, *group.parents):
+            try:
+                maximum = int((folder / limit).read_text())
+                current = int((folder / used).read_text())
+                left.append(max(0, maximum - current + _page_cache(folder)))
+            except (OSError, ValueError):  # no such group, or the limit is the word "max"
+                pass
+            if folder == root:
+                break
+    return left
+
+
+def _page_cache(folder: Path) -> int:
+    """Memory of a group that the kernel gives back when asked: file pages not in active use."""
+    for line in (folder / "memory.stat").read_text().splitlines():
+        if line.startswith("inactive_file "):
+            return int(line.split()[1])
+    return 0
+
+
+def _address_space() -> int | None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return None
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return limit
+    return max(0, limit - pages * os.sysconf("SC_PAGE_SIZE"))
