@@ -165,7 +165,7 @@ def assert_adjoint(
     >>> assert_adjoint(np.diff, lambda y: -np.diff(y, prepend=0, append=0), 5, 4).passed
     True
     """
-    shapes = [tuple(np.atleast_1d(np.asarray(s)).tolist()) for s in (input_shape, output_shape)]
+    inputs, outputs = (tuple(np.atleast_1d(np.asarray(s)).tolist()) for s in (input_shape, output_shape))
 
     def flat(function: Callable[[Any], Any], from_shape: Any, to_shape: Any, name: str) -> Callable[[Array], Array]:
         def applied(x: Array) -> Array:
@@ -177,9 +177,9 @@ def assert_adjoint(
         return applied
 
     maps = Maps(
-        flat(forward, *shapes, "forward"),
-        flat(adjoint, *reversed(shapes), "adjoint"),
-        (math.prod(shapes[1]), math.prod(shapes[0])),
+        flat(forward, inputs, outputs, "forward"),
+        flat(adjoint, outputs, inputs, "adjoint"),
+        (math.prod(outputs), math.prod(inputs)),
         kept_dtype(np.dtype(dtype), "dtype"),
     )
     with np.errstate(all="ignore"):
@@ -263,10 +263,10 @@ class _Probe:
     def draw(self) -> Array:
         """Entries of modulus 1/2 to 3/2 and random sign or phase: each of them counts, none dominates."""
         n, dtype = self.columns, self.maps.dtype
-        size = self.rng.uniform(0.5, 1.5, n)
+        signs: Array = self.rng.choice([-1.0, 1.0], n)
         if dtype.kind == "c":
-            return (size * np.exp(2j * np.pi * self.rng.random(n))).astype(dtype)
-        return (size * self.rng.choice([-1.0, 1.0], n)).astype(dtype)
+            signs = np.exp(2j * np.pi * self.rng.random(n))
+        return (self.rng.uniform(0.5, 1.5, n) * signs).astype(dtype)
 
     def __call__(self, x: Array) -> Array:
         """The image of `x` in double precision, by a power of two nearer to one."""
@@ -281,9 +281,7 @@ class _Probe:
         return y.astype(np.complex128 if y.dtype.kind == "c" else np.float64) * self.gauge
 
 
-def _comparisons(
-    maps: Maps, rng: np.random.Generator, trials: int, rtol: float | None
-) -> Iterator[DotTest]:
+def _comparisons(maps: Maps, rng: np.random.Generator, trials: int, rtol: float | None) -> Iterator[DotTest]:
     A, AH = _Probe(maps, rng, "forward map"), _Probe(maps.reversed(), rng, "adjoint")
     largest = max(_largest(A(A.draw())), _largest(AH(AH.draw())))
     if not math.isfinite(largest):
@@ -338,9 +336,7 @@ def _inner_products(
     return _compared(error, _ULPS * eps * rounding + _SIGMAS * noise, (forward + backward) / 2, name, rtol)
 
 
-def _single_columns(
-    P: _Probe, Q: _Probe, y_v: tuple[Array, Array], name: str, rtol: float | None
-) -> Iterator[DotTest]:
+def _single_columns(P: _Probe, Q: _Probe, y_v: tuple[Array, Array], name: str, rtol: float | None) -> Iterator[DotTest]:
     """``<A e_j, y> == (A^H y)_j`` for the first, the last and some other columns."""
     y, v = y_v
     drawn = P.rng.choice(P.columns, min(_DRAWN, P.columns), replace=False)
@@ -369,7 +365,9 @@ def _entry_by_entry(A: _Probe, AH: _Probe, rtol: float | None) -> DotTest:
     bad = error / np.where(allowed > 0, allowed, 1) + np.where((allowed == 0) & (error > 0), np.inf, 0)
     i, j = np.unravel_index(np.argmax(np.where(np.isnan(bad), np.inf, bad)), bad.shape)
     scale = max(float(size[i, j]), _largest(size) * 2.0**-40)
-    return _compared(float(error[i, j]), float(allowed[i, j]), scale, f"entry ({i}, {j}) of the matrix and its adjoint", rtol)
+    return _compared(
+        float(error[i, j]), float(allowed[i, j]), scale, f"entry ({i}, {j}) of the matrix and its adjoint", rtol
+    )
 
 
 def _inner(a: Array, b: Array) -> complex:

@@ -77,9 +77,7 @@ def paddings(
     if isinstance(padding, str):
         if padding not in NAMED_PADDINGS:
             raise ValueError(f"padding must be numbers or one of {', '.join(NAMED_PADDINGS)}; got {padding!r}")
-        return tuple(
-            _named_padding(padding, *axis) for axis in zip(space, taps, strides, dilations, strict=True)
-        )
+        return tuple(_named_padding(padding, *axis) for axis in zip(space, taps, strides, dilations, strict=True))
     if not hasattr(padding, "__iter__"):
         width = integer("padding", padding)
         return ((width, width),) * ndim

@@ -60,9 +60,11 @@ def extend(position: npt.ArrayLike, n: int, mode: str) -> Ints:
     if mode == "zeros":
         return np.where((i >= 0) & (i < n), i, -1)
     if mode == "circular":
-        return i % n
+        wrapped: Ints = i % n
+        return wrapped
     if mode == "replicate" or n == 1:
-        return np.clip(i, 0, n - 1)
+        nearest: Ints = np.clip(i, 0, n - 1)
+        return nearest
     # A mirror is a triangle wave: period 2(n - 1) when the end elements are not repeated, 2n when they are.
     repeat = 1 if mode == "symmetric" else 0
     period = 2 * (n - 1 + repeat)
@@ -228,10 +230,7 @@ class Axis:
             return m * self.taps
 
         def listed(start: int, stop: int) -> int:
-            return sum(
-                int(self.counts(np.arange(c, min(c + _CHUNK, stop))).sum())
-                for c in range(start, stop, _CHUNK)
-            )
+            return sum(int(self.counts(np.arange(c, min(c + _CHUNK, stop))).sum()) for c in range(start, stop, _CHUNK))
 
         def total(start: int, stop: int) -> int:
             inside = max(0, min(b, stop) - max(a, start))

@@ -72,9 +72,7 @@ def as_array(value: object, what: str) -> Array:
     except ValueError as error:
         raise TypeError(f"{what} must be a regular array of numbers: {error}") from None
     if array.dtype.kind not in "biufc":
-        raise TypeError(
-            f"{what} must be an array of numbers, got {type(value).__name__} with dtype {array.dtype}"
-        )
+        raise TypeError(f"{what} must be an array of numbers, got {type(value).__name__} with dtype {array.dtype}")
     return array
 
 

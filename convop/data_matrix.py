@@ -76,9 +76,7 @@ def _sources(spec: ConvSpec, flip: bool) -> tuple[Ints, Array]:
         shape[a], shape[ndim + a] = table.shape
         return table.reshape(shape)
 
-    flat = reduce(
-        np.add, (place(a, np.maximum(t, 0) * math.prod(sizes[a + 1 :])) for a, t in enumerate(tables))
-    )
+    flat = reduce(np.add, (place(a, np.maximum(t, 0) * math.prod(sizes[a + 1 :])) for a, t in enumerate(tables)))
     read = reduce(np.logical_and, (place(a, t >= 0) for a, t in enumerate(tables)))
     return flat, read
 

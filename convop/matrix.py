@@ -18,10 +18,11 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from . import memory
+from .arguments import IntOrSequence, Padding
+from .axis import AxisRows, Ints
 from .backend import Array, as_kernel
 from .parallel import run_blocks, workers
-from .axis import AxisRows, Ints
-from .spec import ConvSpec, IntOrSequence, Padding
+from .spec import ConvSpec
 
 __all__ = ["build", "kernel2matrix", "with_values"]
 
@@ -388,7 +389,8 @@ def _large_values(tables: _Tables, kernel: Array) -> Array:
     )  # fmt: skip
     # The loops only copy, so one compiled version serves all dtypes of a width.
     bits = {4: np.uint32, 8: np.uint64, 16: np.complex128}[values.itemsize]
-    target, taps = values.view(bits), merged.reshape(spec.c_out, -1).view(bits)
+    target: Array = values.view(bits)
+    taps: Array = merged.reshape(spec.c_out, -1).view(bits)
     _in_blocks(lambda start, stop: fill_values(target, taps, start, stop, *arguments), spec.shape[0])
     return values
 

@@ -85,7 +85,7 @@ def _windows() -> int | None:  # pragma: no cover - needs Windows
 
 def _control_groups() -> list[int]:
     """What is left under each memory limit of cgroup v2 from this process's group up, and of v1."""
-    left = []
+    left: list[int] = []
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
     except OSError:

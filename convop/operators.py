@@ -35,11 +35,11 @@ class _MatrixOperator(LinearOperator):  # type: ignore[misc]
     _forward: Callable[[Array], Array]
     _backward: Callable[[Array], Array]
 
-    def _matvec(self, x: Array) -> Array:
-        return _applied(self._forward, self.dtype, x)
+    def _matvec(self, x: Any) -> Array:
+        return _applied(self._forward, self.dtype, x.toarray() if sp.issparse(x) else x)
 
-    def _rmatvec(self, x: Array) -> Array:
-        return _applied(self._backward, self.dtype, x)
+    def _rmatvec(self, x: Any) -> Array:
+        return _applied(self._backward, self.dtype, x.toarray() if sp.issparse(x) else x)
 
     _matmat = _matvec
     _rmatmat = _rmatvec
@@ -97,7 +97,7 @@ class _MatrixOperator(LinearOperator):  # type: ignore[misc]
     def _sparse(self, format: str) -> Any:
         raise NotImplementedError
 
-    def todense(self, backend: str = "numpy") -> Array:
+    def todense(self, backend: str = "numpy") -> Array:  # noqa: ARG002 - PyLops' signature
         """The operator as a dense matrix.
 
         Parameters
@@ -162,8 +162,6 @@ class _MatrixOperator(LinearOperator):  # type: ignore[misc]
 
 def _applied(function: Callable[[Array], Array], dtype: np.dtype[Any], x: Array) -> Array:
     """A function on vectors or columns, for input of any dtype: as NumPy promotes it, integers as float64."""
-    if sp.issparse(x):
-        x = x.toarray()
     kept = kept_dtype(x.dtype, "x")
     x = x.astype(kept, copy=False)
     if kept.kind == "c" and dtype.kind != "c":
@@ -586,9 +584,7 @@ class ConvFilter(_MatrixOperator):
         self._groups: list[sp.csr_array] | None = None
         self._lock = Lock()
         self._forward, self._backward = self._times, self._adjoint_times
-        LinearOperator.__init__(
-            self, dtype=data.dtype, dims=spec.kernel_shape, dimsd=spec.output_shape, name=name
-        )
+        LinearOperator.__init__(self, dtype=data.dtype, dims=spec.kernel_shape, dimsd=spec.output_shape, name=name)
         return self
 
     @property

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 __all__ = ["run_blocks", "workers"]
 
@@ -46,7 +47,7 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
     """
     blocks = max(1, min(blocks, length))
     bounds = [length * b // blocks for b in range(blocks + 1)]
-    pairs = list(zip(bounds[:-1], bounds[1:], strict=True))
+    pairs = list(pairwise(bounds))
     if threads == 1 or blocks == 1:
         for start, stop in pairs:
             function(start, stop)

@@ -104,7 +104,7 @@ class ConvSpec:
         dilations = per_axis("dilation", dilation, ndim)
         groups = integer("groups", groups)
         _check_channels(inputs, kernel, groups, channels)
-        if not isinstance(padding_mode, str) or padding_mode not in PADDING_MODES:
+        if padding_mode not in PADDING_MODES:
             raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}")
         space, taps = inputs[-ndim:], kernel[-ndim:]
         pads = paddings(padding, space, taps, strides, dilations)

@@ -81,10 +81,10 @@ def parametrize_with_checks(operators: Iterable[Any]) -> Any:
     import pytest
 
     parameters = []
-    for number, operator in enumerate(operators):
-        label = f"{type(operator).__name__}{number}"
-        if hasattr(operator, "values") and hasattr(operator, "marks"):  # a pytest.param
-            (operator,), label = operator.values, operator.id or label
+    for number, given in enumerate(operators):
+        named = hasattr(given, "values") and hasattr(given, "marks")  # a pytest.param
+        operator = given.values[0] if named else given
+        label = (given.id if named else None) or f"{type(operator).__name__}{number}"
         parameters += [pytest.param(operator, check, id=f"{label}-{name}") for name, check in CHECKS.items()]
     return pytest.mark.parametrize(("operator", "check"), parameters)
 
@@ -94,7 +94,7 @@ def _check_dot_products(op: Any, rng: int | np.random.Generator = 0) -> None:
     dottest(op, rng=rng)
 
 
-def _check_shapes(op: Any, rng: int | np.random.Generator = 0) -> None:
+def _check_shapes(op: Any, _rng: int | np.random.Generator = 0) -> None:
     """Vectors come back with the right shape, and wrong ones are refused with a ValueError."""
     maps = as_maps(op)
     for name, function, (rows, columns) in (
@@ -102,9 +102,11 @@ def _check_shapes(op: Any, rng: int | np.random.Generator = 0) -> None:
         ("adjoint", maps.adjoint, maps.shape[::-1]),
     ):
         y = function(np.ones(columns, maps.dtype))
-        assert np.shape(y) == (rows,), f"{name} of a ({columns},) vector has shape {np.shape(y)}, not ({rows},)"
+        _require(np.shape(y) == (rows,), f"{name} of a ({columns},) vector has shape {np.shape(y)}, not ({rows},)")
         y = function(np.ones((columns, 1), maps.dtype))
-        assert np.shape(y) == (rows, 1), f"{name} of a ({columns}, 1) column has shape {np.shape(y)}, not ({rows}, 1)"
+        _require(
+            np.shape(y) == (rows, 1), f"{name} of a ({columns}, 1) column has shape {np.shape(y)}, not ({rows}, 1)"
+        )
         try:
             function(np.ones(columns + 1, maps.dtype))
         except ValueError:
@@ -132,8 +134,9 @@ def _check_transposes(op: Any, rng: int | np.random.Generator = 0) -> None:
     x, y = _normal(rng, (maps.shape[1],), maps.dtype), _normal(rng, (maps.shape[0],), maps.dtype)
     adjoint = op.H if hasattr(op, "H") and not sp.issparse(op) else op.conj().T
     transpose = op.T
-    assert tuple(adjoint.shape) == tuple(transpose.shape) == maps.shape[::-1], (
-        f"shapes of .H {adjoint.shape} and .T {transpose.shape} must be {maps.shape[::-1]}"
+    _require(
+        tuple(adjoint.shape) == tuple(transpose.shape) == maps.shape[::-1],
+        (f"shapes of .H {adjoint.shape} and .T {transpose.shape} must be {maps.shape[::-1]}"),
     )
     _assert_close(adjoint @ y, maps.adjoint(y), ".H @ y and the adjoint of y")
     if maps.complex_linear:
@@ -153,10 +156,10 @@ def _check_inputs_unchanged(op: Any, rng: int | np.random.Generator = 0) -> None
         x = _normal(rng, (n,), maps.dtype)
         before = x.copy()
         first = np.asarray(function(x))
-        assert np.array_equal(x, before), f"the {name} changed its input"
+        _require(np.array_equal(x, before), f"the {name} changed its input")
         kept = first.copy()
         function(-x)
-        assert np.array_equal(first, kept), f"a second call of the {name} changed the result of the first"
+        _require(np.array_equal(first, kept), f"a second call of the {name} changed the result of the first")
 
 
 def _check_repeatable(op: Any, rng: int | np.random.Generator = 0) -> None:
@@ -170,7 +173,7 @@ def _check_repeatable(op: Any, rng: int | np.random.Generator = 0) -> None:
                 _assert_close(np.asarray(again), y, f"results of threads, repeat {repeat},")
 
 
-def _check_dtype(op: Any, rng: int | np.random.Generator = 0) -> None:
+def _check_dtype(op: Any, _rng: int | np.random.Generator = 0) -> None:
     """A real operator takes real vectors to real ones, and no precision gets lost."""
     maps = as_maps(op)
     if not maps.complex_linear:
@@ -180,8 +183,8 @@ def _check_dtype(op: Any, rng: int | np.random.Generator = 0) -> None:
         ("adjoint", maps.adjoint, maps.shape[0]),
     ):
         got = np.asarray(function(np.ones(n, maps.dtype))).dtype
-        assert got.kind == maps.dtype.kind, f"the {name} of {maps.dtype} vectors gives {got}"
-        assert np.finfo(got).eps <= np.finfo(maps.dtype).eps, f"the {name} of {maps.dtype} vectors gives {got}"
+        _require(got.kind == maps.dtype.kind, f"the {name} of {maps.dtype} vectors gives {got}")
+        _require(np.finfo(got).eps <= np.finfo(maps.dtype).eps, f"the {name} of {maps.dtype} vectors gives {got}")
 
 
 def _check_algebra(op: Any, rng: int | np.random.Generator = 0) -> None:
@@ -196,7 +199,7 @@ def _check_algebra(op: Any, rng: int | np.random.Generator = 0) -> None:
     _assert_close((op.H @ op) @ x, maps.adjoint(y), "(A.H @ A) @ x and A.H @ (A @ x)")
 
 
-def _check_matrix(op: Any, rng: int | np.random.Generator = 0) -> None:
+def _check_matrix(op: Any, _rng: int | np.random.Generator = 0) -> None:
     """`todense` and `tosparse`, where a small operator has them, are the matrix of what it does."""
     maps = as_maps(op)
     if not hasattr(op, "matvec") or maps.shape[0] * maps.shape[1] > _DENSE or not maps.complex_linear:
@@ -205,7 +208,9 @@ def _check_matrix(op: Any, rng: int | np.random.Generator = 0) -> None:
     for name in ("todense", "tosparse"):
         if hasattr(op, name):
             stored = getattr(op, name)()
-            _assert_close(stored.toarray() if sp.issparse(stored) else np.asarray(stored), matrix, f"{name}() and the operator")
+            _assert_close(
+                stored.toarray() if sp.issparse(stored) else np.asarray(stored), matrix, f"{name}() and the operator"
+            )
 
 
 def _check_pickle(op: Any, rng: int | np.random.Generator = 0) -> None:
@@ -217,7 +222,7 @@ def _check_pickle(op: Any, rng: int | np.random.Generator = 0) -> None:
         return
     again = as_maps(pickle.loads(stored))
     x = _normal(rng, (maps.shape[1],), maps.dtype)
-    assert again.shape == maps.shape and again.dtype == maps.dtype, "pickling changed the shape or the dtype"
+    _require((again.shape, again.dtype) == (maps.shape, maps.dtype), "pickling changed the shape or the dtype")
     _assert_close(again.forward(x), maps.forward(x), "A @ x before and after pickling")
 
 
@@ -236,6 +241,12 @@ CHECKS: dict[str, Callable[..., None]] = {
 """The laws that `check_operator` checks, by name; each takes an operator and optionally a seed."""
 
 
+def _require(holds: bool, message: str) -> None:
+    """An assertion that ``python -O`` keeps."""
+    if not holds:
+        raise AssertionError(message)
+
+
 def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     x = rng.standard_normal(shape)
     return (x + 1j * rng.standard_normal(shape) if dtype.kind == "c" else x).astype(dtype)
@@ -244,10 +255,10 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[An
 def _assert_close(got: Array, expected: Array, what: str) -> None:
     """Equal but for rounding, as vectors: relative to the norm, not to each element."""
     got, expected = np.asarray(got), np.asarray(expected)
-    assert got.shape == expected.shape, f"{what} differ in shape: {got.shape} and {expected.shape}"
+    _require(got.shape == expected.shape, f"{what} differ in shape: {got.shape} and {expected.shape}")
     eps = max(float(np.finfo(a.dtype).eps) if a.dtype.kind in "fc" else 0.0 for a in (got, expected))
     size = float(np.linalg.norm(expected))
     error = float(np.linalg.norm(got - expected))
     # Sums of n terms, added in another order, differ by up to sqrt(n) units.
     allowed = eps * (_ULPS + np.sqrt(expected.size)) * size
-    assert error <= allowed, f"{what} differ by {error:.3g}, with a norm of {size:.3g}"
+    _require(error <= allowed, f"{what} differ by {error:.3g}, with a norm of {size:.3g}")

@@ -126,8 +126,7 @@ def _extra_outputs(
         or any(not 0 <= e < s for e, s in zip(extra, strides, strict=True))
     ):
         raise ValueError(
-            f"output_shape must be one of {_valid_shapes(front, smallest, strides)} (stride {strides}), "
-            f"got {wanted}"
+            f"output_shape must be one of {_valid_shapes(front, smallest, strides)} (stride {strides}), got {wanted}"
         )
     return extra
 

@@ -74,7 +74,7 @@ def dense_matrix(
     ndim = len(input_shape) - 1 if channels else len(input_shape)
     space = tuple(input_shape[-ndim:])
     taps = kernel.shape[-ndim:]
-    k = kernel if channels else kernel.reshape((1, 1) + kernel.shape)
+    k = kernel if channels else kernel.reshape((1, 1, *kernel.shape))
     c_out, c_in_group = k.shape[:2]
     c_in = input_shape[0] if channels else 1
     stride = (stride,) * ndim if isinstance(stride, int) else tuple(stride)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Protocol
 
 from ..backend import Array
-from ..spec import ConvSpec
 
 __all__ = ["Engine"]
 

@@ -1,0 +1,217 @@
+"""Measurements that anyone can repeat: this package and what it is compared with, in turn, in one run.
+
+Every figure is a ratio of times of the same work, the median over repeats, because absolute times on a
+shared machine mean little. Results are compared before they are timed.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from . import memory
+from .axis import PADDING_MODES
+from .backend import Array
+from .matrix import kernel2matrix
+from .parallel import run_blocks, workers
+from .spec import ConvSpec
+
+__all__ = ["Line", "build_lines", "startup_lines", "textbook_line"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measurement.
+
+    Attributes
+    ----------
+    name : str
+        What was done.
+    against : str
+        What it is compared with.
+    seconds, against_seconds : float
+        Median times.
+    ratio : float
+        Median of the ratios ``seconds/against_seconds`` of single repeats.
+    limit : float
+        What the ratio should not exceed.
+    entries : int
+        Entries of the matrix, 0 where there is none.
+    """
+
+    name: str
+    against: str
+    seconds: float
+    against_seconds: float
+    ratio: float
+    limit: float
+    entries: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The measurement as plain values, for JSON."""
+        return asdict(self)
+
+
+# name, input shape, kernel shape, parameters: 10^7 to 2*10^8 entries
+_BUILDS: tuple[tuple[str, tuple[int, ...], tuple[int, ...], dict[str, Any]], ...] = (
+    ("image 512^2, 7x7", (512, 512), (7, 7), {"padding": "same"}),
+    ("image 2048^2, 3x3", (2048, 2048), (3, 3), {"padding": "same"}),
+    ("image 2048^2, 8x8 stride 4", (2048, 2048), (8, 8), {"stride": 4, "padding": 2}),
+    ("image 900^2, 15x15", (900, 900), (15, 15), {"padding": "same"}),
+    ("signal 2^20, 64", (2**20,), (64,), {"padding": "same"}),
+    ("signal 2^22, 3", (2**22,), (3,), {"padding": "same"}),
+    ("volume 64^3, 5x5x5", (64, 64, 64), (5, 5, 5), {"padding": "same"}),
+    ("64 to 64 channels 56^2, 3x3", (64, 56, 56), (64, 64, 3, 3), {"padding": 1}),
+    ("16 to 16 channels 128^2, 3x3 dilation 2", (16, 128, 128), (16, 16, 3, 3), {"padding": 2, "dilation": 2}),
+    ("depthwise 256 channels 112^2, 3x3", (256, 112, 112), (256, 1, 3, 3), {"padding": 1, "groups": 256}),
+)
+_QUICK = (("image 128^2, 5x5", (128, 128), (5, 5), {"padding": "same"}),)
+
+
+def build_lines(*, quick: bool = False, repeats: int = 7) -> Iterator[Line]:
+    """Time to build matrices, against the filling of fresh arrays of the same sizes and SciPy's kron.
+
+    Parameters
+    ----------
+    quick : bool
+        One small matrix, to see that it runs.
+    repeats : int
+        Measurements per line.
+
+    Yields
+    ------
+    Line
+    """
+    rng = np.random.default_rng(0)
+    builds = _QUICK if quick else _BUILDS
+    for name, input_shape, kernel_shape, parameters in builds:
+        for mode in PADDING_MODES:
+            spec = ConvSpec(input_shape, kernel_shape, padding_mode=mode, **parameters)
+            for dtype in (np.float64, np.float32):
+                free = memory.available()
+                if free is not None and 3 * spec.matrix_nbytes(dtype) > free:
+                    continue
+                kernel = rng.standard_normal(kernel_shape).astype(dtype)
+                build = partial(kernel2matrix, kernel, input_shape, **spec.parameters())
+                seconds, fill, ratio = _in_turn(build, partial(_filled, spec, dtype), repeats)
+                label = f"build {name}, {mode}, {np.dtype(dtype).name}"
+                yield Line(label, "filling fresh arrays, all cores", seconds, fill, ratio, 2.0, spec.nnz)
+    size = 64 if quick else 512
+    kernel = rng.standard_normal((7, 7))
+    ours, theirs = kernel2matrix(kernel, (size, size)), _kron_sum(kernel, size)
+    if abs(ours - theirs).max() != 0:
+        raise AssertionError("the sum of Kronecker products is another matrix")
+    seconds, kron, ratio = _in_turn(
+        lambda: kernel2matrix(kernel, (size, size)), lambda: _kron_sum(kernel, size), min(repeats, 3)
+    )
+    yield Line(f"build image {size}^2, 7x7, valid", "sum of kron of diags", seconds, kron, ratio, 1 / 20, ours.nnz)
+
+
+def textbook_line(*, repeats: int = 7) -> Line:
+    """Time of the textbook matrix, 2x2 on 3x3, against constructing a `csr_array` from finished arrays.
+
+    Parameters
+    ----------
+    repeats : int
+        Measurements, of 500 matrices each.
+
+    Returns
+    -------
+    Line
+    """
+    kernel = np.array([[1.0, 2.0], [3.0, 4.0]])
+    done = kernel2matrix(kernel, (3, 3))
+    parts = (done.data, done.indices, done.indptr)
+
+    def many(make: Callable[[], object]) -> Callable[[], None]:
+        def run() -> None:
+            for _ in range(500):
+                make()
+
+        return run
+
+    ours, bare, ratio = _in_turn(
+        many(lambda: kernel2matrix(kernel, (3, 3))), many(lambda: sp.csr_array(parts, shape=(4, 9))), repeats
+    )
+    return Line("build image 3^2, 2x2", "a bare csr_array", ours / 500, bare / 500, ratio, 8.0, 16)
+
+
+def startup_lines(*, repeats: int = 7) -> Iterator[Line]:
+    """Time of a new process that imports the package, or makes a first matrix, against importing SciPy.
+
+    Parameters
+    ----------
+    repeats : int
+        Measurements per line.
+
+    Yields
+    ------
+    Line
+    """
+    peer = "import scipy.sparse.linalg"
+    for name, code, limit in (
+        ("import convop", "import convop", 1.5),
+        ("import and a first 3x3 matrix", "import convop; convop.kernel2matrix([[1, 2], [3, 4]], (3, 3))", 1.7),
+    ):
+        ours, theirs, ratio = _in_turn(partial(_python, code), partial(_python, peer), repeats)
+        yield Line(name, peer, ours, theirs, ratio, limit)
+
+
+def _python(code: str) -> None:
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def _in_turn(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float, float]:
+    """Median times of two functions called by turns after one warm-up, and the median of their ratios."""
+    pairs = []
+    for repeat in range(repeats + 1):
+        pair = []
+        for function in (theirs, ours):
+            start = time.perf_counter()
+            result = function()
+            pair.append(time.perf_counter() - start)
+            del result  # freeing is not part of the work, and the next one finds the memory free
+        if repeat:
+            pairs.append(pair)
+    return (
+        statistics.median(ours for _, ours in pairs),
+        statistics.median(theirs for theirs, _ in pairs),
+        statistics.median(ours / theirs for theirs, ours in pairs),
+    )
+
+
+def _filled(spec: ConvSpec, dtype: Any) -> list[Array]:
+    """Arrays of the sizes of a CSR matrix, written once by all cores: the least any builder can do."""
+    arrays = [
+        np.empty(spec.nnz, dtype=dtype),
+        np.empty(spec.nnz, dtype=spec.index_dtype),
+        np.empty(spec.shape[0] + 1, dtype=spec.index_dtype),
+    ]
+    threads = workers()
+    for array in arrays:
+        run_blocks(partial(_fill, array), len(array), threads=threads, blocks=threads)
+    return arrays
+
+
+def _fill(array: Array, start: int, stop: int) -> None:
+    array[start:stop] = 1
+
+
+def _kron_sum(kernel: Array, size: int) -> Any:
+    """The matrix of a 2-D convolution as SciPy users write it: a Kronecker product for each kernel row."""
+    outputs = size - len(kernel) + 1
+    total = sp.csr_array((outputs**2, size**2))
+    for i, row in enumerate(kernel):
+        shift = sp.diags_array([np.ones(outputs)], offsets=[i], shape=(outputs, size))
+        toeplitz = sp.diags_array([np.full(outputs, t) for t in row], offsets=range(len(row)), shape=(outputs, size))
+        total = total + sp.kron(shift, toeplitz, format="csr")
+    return total

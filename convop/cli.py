@@ -1,0 +1,341 @@
+"""The command line: parse, call, print. Bad input is one line on standard error and exit status 2."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from . import __version__
+from .files import read_kernel, read_photograph, write_image, written
+from .spec import ConvSpec
+
+if TYPE_CHECKING:
+    from .bench import Line
+    from .demo import Problem, Recovery
+    from .operators import Conv
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Convolution as a sparse linear map: its matrix, its operators, their exact transposes.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+console = Console()
+
+# Above these sizes, figures that need a decomposition are left out of `info`.
+_NORM_ENTRIES = 2 * 10**7
+_COND_SIDE = 2048
+
+KernelArgument = Annotated[
+    str, typer.Argument(help="Kernel: a .npy, .csv or .txt file, or the numbers themselves, as [[1,2],[3,4]].")
+]
+ShapeOption = Annotated[str, typer.Option("--shape", help="Input shape: 64,64, or with channels 3,64,64.")]
+StrideOption = Annotated[str, typer.Option(help="One number, or one per axis: 2 or 2,1.")]
+PaddingOption = Annotated[str, typer.Option(help="1, or per axis 1,2, or pairs 0:1,2:3, or valid, same, full.")]
+DilationOption = Annotated[str, typer.Option(help="One number, or one per axis.")]
+GroupsOption = Annotated[int, typer.Option(help="Groups of channels that do not mix.")]
+ModeOption = Annotated[str, typer.Option("--padding-mode", help="zeros, circular, reflect, symmetric, replicate.")]
+FlipOption = Annotated[bool, typer.Option("--flip", help="Flip the kernel: the convolution of signal processing.")]
+DtypeOption = Annotated[str | None, typer.Option(help="float32, float64, complex64 or complex128.")]
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """Bad files, shapes and sizes as one line and exit status 2."""
+    try:
+        yield
+    except (ValueError, TypeError, OSError, MemoryError) as error:
+        line = " ".join(str(error).split()) or type(error).__name__
+        typer.echo(f"convop: {line}", err=True)
+        raise typer.Exit(2) from error
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(f"convop {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def demo(
+    image: Annotated[Path | None, typer.Option(help="A photograph; by default one that scikit-image brings.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("convop-demo"),
+) -> None:
+    """Blur and downsample a photograph, test the adjoint, recover the photograph, write pictures."""
+    with _one_line_errors():
+        _require_matplotlib()
+        photograph = read_photograph(image)
+        out.mkdir(parents=True, exist_ok=True)
+    from . import demo as demonstration
+    from .testing import dottest
+
+    problem = demonstration.observe(photograph)
+    A = problem.A
+    console.print(f"A blurs a {_by(A.dims)} photograph with a 9x9 kernel and keeps every second pixel: {_by(A.dimsd)}")
+    console.print(f"A is a {A.shape[0]} x {A.shape[1]} matrix with {A.spec.nnz} entries, {_mib(A.spec)} as CSR")
+    console.print(f"adjoint test: {dottest(A)}")
+    recoveries = []
+    with Progress(
+        TextColumn("{task.description:<15}"), BarColumn(), MofNCompleteColumn(), TextColumn("iterations"),
+        TimeElapsedColumn(), console=console,
+    ) as progress:  # fmt: skip
+        for method, solve in demonstration.solvers(problem):
+            task = progress.add_task(method, total=demonstration.ITERATIONS[method])
+            recovery = solve(partial(progress.advance, task))
+            progress.update(task, total=recovery.iterations, completed=recovery.iterations)
+            recoveries.append(recovery)
+    table = Table("method", *(_right("iterations", "seconds", "PSNR (dB)")), title="recovery")
+    before = demonstration.psnr(demonstration.enlarged(problem), photograph)
+    table.add_row("data, enlarged", "", "", f"{before:.2f}")
+    for r in recoveries:
+        table.add_row(r.method, str(r.iterations), f"{r.seconds:.2f}", f"{r.psnr:.2f}")
+    console.print(table)
+    with _one_line_errors():
+        for path in _demo_pictures(problem, recoveries, out):
+            typer.echo(str(path))
+
+
+@app.command()
+def matrix(
+    kernel: KernelArgument,
+    shape: ShapeOption,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .npz file to write.")],
+    stride: StrideOption = "1",
+    padding: PaddingOption = "0",
+    dilation: DilationOption = "1",
+    groups: GroupsOption = 1,
+    padding_mode: ModeOption = "zeros",
+    flip: FlipOption = False,
+    dtype: DtypeOption = None,
+    plot: Annotated[Path | None, typer.Option(help="A .png file for the matrix's picture.")] = None,
+) -> None:
+    """Write the sparse matrix of a convolution to a file that scipy.sparse.load_npz reads."""
+    with _one_line_errors():
+        import scipy.sparse as sp
+
+        from .matrix import kernel2matrix
+
+        if plot is not None:
+            _require_matplotlib()
+        if output.suffix != ".npz":
+            raise ValueError(f"output must be a .npz file, got {output}")
+        parameters = _parameters(stride, padding, dilation, groups, padding_mode)
+        built = kernel2matrix(read_kernel(kernel), _numbers("shape", shape), flip=flip, dtype=dtype, **parameters)
+        with written(output) as file:
+            sp.save_npz(file, built)
+        typer.echo(f"{output}: {built.shape[0]} x {built.shape[1]}, {built.nnz} entries, {built.dtype}")
+        if plot is not None:
+            from . import plot as draw
+
+            _figure(plot, lambda ax: draw.matrix(built, ax=ax))
+            typer.echo(str(plot))
+
+
+@app.command()
+def info(
+    kernel: KernelArgument,
+    shape: ShapeOption,
+    stride: StrideOption = "1",
+    padding: PaddingOption = "0",
+    dilation: DilationOption = "1",
+    groups: GroupsOption = 1,
+    padding_mode: ModeOption = "zeros",
+    flip: FlipOption = False,
+    dtype: DtypeOption = None,
+) -> None:
+    """Show shapes, entries, memory, norm and condition number of an operator."""
+    with _one_line_errors():
+        A = _operator(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype)
+        spec = A.spec
+        table = Table("", "", show_header=False)
+        table.add_row("kernel", f"{_by(spec.kernel_shape)}, {A.dtype}")
+        table.add_row("input", _by(spec.input_shape))
+        table.add_row("output", _by(spec.output_shape))
+        table.add_row("padding", ", ".join(f"{lo}:{hi}" for lo, hi in spec.padding) + f" {spec.padding_mode}")
+        table.add_row("matrix", f"{spec.shape[0]} x {spec.shape[1]}")
+        table.add_row("entries", f"{spec.nnz}, at most {-(-spec.nnz // spec.shape[0])} a row on average")
+        table.add_row("memory as CSR", _mib(spec, A.dtype))
+        small = spec.nnz <= _NORM_ENTRIES
+        table.add_row("norm", f"{A.norm():.6g}" if small else f"not computed above {_NORM_ENTRIES} entries")
+        small = min(spec.shape) <= _COND_SIDE
+        table.add_row("condition number", f"{A.cond():.6g}" if small else f"not computed above {_COND_SIDE} rows")
+        console.print(table)
+
+
+@app.command()
+def dottest(
+    kernel: KernelArgument,
+    shape: ShapeOption,
+    stride: StrideOption = "1",
+    padding: PaddingOption = "0",
+    dilation: DilationOption = "1",
+    groups: GroupsOption = 1,
+    padding_mode: ModeOption = "zeros",
+    flip: FlipOption = False,
+    dtype: DtypeOption = None,
+    seed: Annotated[int, typer.Option(help="Seed of the random vectors.")] = 0,
+) -> None:
+    """Test the adjoint of an operator; exit status 0 if it is right, 1 if not."""
+    from .testing import dottest as test
+
+    with _one_line_errors():
+        A = _operator(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype)
+        result = test(A, rng=seed, raise_error=False)
+    typer.echo(str(result))
+    if not result.passed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it runs.")] = False,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements per line.")] = 7,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Measure building matrices and starting up, against what each is compared with, in turn in one run."""
+    from . import bench as measure
+
+    lines = []
+    with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+        task = progress.add_task("measuring")
+        for group in (
+            measure.build_lines(quick=quick, repeats=repeats),
+            iter([measure.textbook_line(repeats=repeats)]),
+            measure.startup_lines(repeats=min(repeats, 2) if quick else repeats),
+        ):
+            for line in group:
+                lines.append(line)
+                progress.update(task, description=line.name)
+    if as_json:
+        typer.echo(json.dumps([line.as_dict() for line in lines], indent=1))
+    else:
+        console.print(_bench_table(lines))
+
+
+def _bench_table(lines: list[Line]) -> Table:
+    table = Table("work", *_right("entries", "ms"), "against", *_right("ms", "ratio", "at most"))
+    for line in lines:
+        good = line.ratio <= line.limit
+        table.add_row(
+            line.name,
+            f"{line.entries / 1e6:.1f} M" if line.entries > 1e5 else "",
+            f"{line.seconds * 1e3:.4g}",
+            line.against,
+            f"{line.against_seconds * 1e3:.4g}",
+            f"[{'green' if good else 'red'}]{line.ratio:.3g}[/]",
+            f"{line.limit:.3g}",
+        )
+    return table
+
+
+def _demo_pictures(problem: Problem, recoveries: list[Recovery], out: Path) -> Iterator[Path]:
+    """The photograph, the data, what each solver recovered, all of them side by side, and the matrix."""
+    from . import plot as draw
+    from .demo import blur_kernel, enlarged
+    from .operators import Conv
+
+    pictures = {"photograph": problem.photograph, "data": problem.data}
+    pictures |= {f"recovered-{r.method.split()[0].lower()}": r.image for r in recoveries}
+    for name, image in pictures.items():
+        yield write_image(out / f"{name}.png", image)
+    panels = [("photograph", problem.photograph), ("data, enlarged", enlarged(problem))]
+    panels += [(f"{r.method}, {r.psnr:.2f} dB", r.image) for r in recoveries]
+
+    def side_by_side(figure: Any) -> None:
+        for ax, (title, image) in zip(figure.subplots(1, len(panels)), panels, strict=True):
+            ax.imshow(image, cmap="gray", vmin=0, vmax=1)
+            ax.set(title=title, xticks=[], yticks=[])
+
+    yield _figure(out / "overview.png", side_by_side, size=(4 * len(panels), 4.3), axes=False)
+    # The same convolution on a small image, where single entries can be seen.
+    small = Conv(blur_kernel(), (16, 16), **{**problem.A.spec.parameters(), "padding": "same"})
+
+    def structure(ax: Any) -> None:
+        draw.matrix(small, ax=ax)
+        ax.set_title("the matrix of the same convolution of a 16x16 image")
+
+    yield _figure(out / "matrix.png", structure, size=(10, 3.6))
+
+
+def _figure(path: Path, draw: Any, *, size: tuple[float, float] = (8, 5), axes: bool = True) -> Path:
+    """Save a figure, drawn on its Axes or (``axes=False``) on the Figure itself."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    draw(figure.subplots() if axes else figure)
+    with written(path) as file:
+        figure.savefig(file, dpi=120, format="png")
+    return path
+
+
+def _require_matplotlib() -> None:
+    if find_spec("matplotlib") is None:
+        raise ValueError("pictures need matplotlib; pip install 'convop[plot]'")
+
+
+def _operator(
+    kernel: str, shape: str, stride: str, padding: str, dilation: str, groups: int, padding_mode: str, flip: bool,
+    dtype: str | None,
+) -> Conv:  # fmt: skip
+    from .operators import Conv
+
+    parameters = _parameters(stride, padding, dilation, groups, padding_mode)
+    return Conv(read_kernel(kernel), _numbers("shape", shape), flip=flip, dtype=dtype, **parameters)
+
+
+def _parameters(stride: str, padding: str, dilation: str, groups: int, padding_mode: str) -> dict[str, Any]:
+    return {
+        "stride": _one_or_all(_numbers("stride", stride)),
+        "padding": _padding(padding),
+        "dilation": _one_or_all(_numbers("dilation", dilation)),
+        "groups": groups,
+        "padding_mode": padding_mode,
+    }
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in text.strip("()[] ").split(",") if part.strip())
+    except ValueError:
+        raise ValueError(f"{name} must be integers separated by commas, got {text!r}") from None
+
+
+def _one_or_all(numbers: tuple[int, ...]) -> int | tuple[int, ...]:
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+def _padding(text: str) -> Any:
+    if text.isalpha():
+        return text
+    if ":" not in text:
+        return _one_or_all(_numbers("padding", text))
+    pairs = [_numbers("padding", part.replace(":", ",")) for part in text.split(",")]
+    return tuple(pair * 2 if len(pair) == 1 else pair for pair in pairs)
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(str(n) for n in shape)
+
+
+def _mib(spec: ConvSpec, dtype: Any = "float64") -> str:
+    return f"{spec.matrix_nbytes(dtype) / 2**20:.4g} MiB"
+
+
+def _right(*names: str) -> list[Any]:
+    from rich.table import Column
+
+    return [Column(name, justify="right") for name in names]

@@ -1,0 +1,168 @@
+"""Kernels and photographs from files, and files written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from .backend import Array, as_array
+
+__all__ = ["read_kernel", "read_photograph", "write_image", "written"]
+
+# Photographs are reduced to this many pixels along their longer side, and need so many along the shorter.
+_LONGEST_SIDE = 1024
+_SHORTEST_SIDE = 16
+
+
+def read_kernel(source: str) -> Array:
+    """A kernel from a file, or from the numbers themselves.
+
+    Parameters
+    ----------
+    source : str
+        Path of a ``.npy`` file, of a ``.csv`` or ``.txt`` file with a row a line; or JSON, ``[[1, 2], [3, 4]]``.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read as numbers.
+    OSError
+        If there is no such file.
+    """
+    if source.lstrip().startswith("["):
+        try:
+            return as_array(json.loads(source), "kernel")
+        except (json.JSONDecodeError, TypeError) as error:
+            raise ValueError(f"kernel must be a file or nested lists of numbers, got {source!r}: {error}") from None
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"kernel file {source} does not exist")
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".npy":
+            # Mapped: a header that claims more than the file holds is refused before anything is allocated.
+            return as_array(np.array(np.load(path, mmap_mode="r", allow_pickle=False)), "kernel")
+        if suffix in (".csv", ".txt"):
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # an empty file is a warning to NumPy, and no kernel
+                return np.loadtxt(path, delimiter="," if suffix == ".csv" else None, ndmin=1)
+    except (ValueError, EOFError, UserWarning, TypeError) as error:
+        raise ValueError(f"kernel file {source} cannot be read: {error}") from None
+    raise ValueError(f"kernel file must be .npy, .csv or .txt, got {source}")
+
+
+def read_photograph(path: Path | None) -> Array:
+    """A photograph in grey values between 0 and 1.
+
+    Parameters
+    ----------
+    path : Path or None
+        An image file of any format that Pillow reads; None for the photographer that scikit-image brings.
+
+    Returns
+    -------
+    ndarray of shape (rows, columns)
+        float64. Larger photographs are reduced to 1024 pixels along the longer side.
+
+    Raises
+    ------
+    ValueError
+        If it is no image, or too small.
+    OSError
+        If there is no such file.
+    """
+    if path is None:
+        from skimage import data
+
+        return np.asarray(data.camera(), dtype=np.float64) / 255
+    from PIL import Image, UnidentifiedImageError
+
+    if not path.is_file():
+        raise FileNotFoundError(f"image {path} does not exist")
+    try:
+        with warnings.catch_warnings():
+            # Pillow only warns of a file that unpacks to an enormous image.
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                if max(opened.size) > _LONGEST_SIDE:
+                    opened.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+                # 16 and 32 bits a pixel are modes I and F, which the conversion to 8 bits would cut off.
+                deep = opened.mode[0] in "IF"
+                grey = np.asarray(opened if deep else opened.convert("L"), dtype=np.float64)
+    except UnidentifiedImageError:
+        raise ValueError(f"image {path} is not an image that Pillow can read") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ValueError(f"image {path} is too large: {error}") from None
+    except (SyntaxError, EOFError, IndexError, KeyError) as error:  # Pillow's ways to say that a file is broken
+        raise ValueError(f"image {path} is damaged: {error}") from None
+    if min(grey.shape) < _SHORTEST_SIDE:
+        raise ValueError(f"image {path} must have at least 16x16 pixels, got {grey.shape[1]}x{grey.shape[0]}")
+    if not np.isfinite(grey).all():
+        raise ValueError(f"image {path} has pixels that are not finite")
+    return _scaled(grey) if deep else grey / 255
+
+
+def _scaled(grey: Array) -> Array:
+    low, high = float(grey.min()), float(grey.max())
+    return (grey - low) / ((high - low) or 1.0)
+
+
+def write_image(path: Path, image: Array) -> Path:
+    """Write grey values between 0 and 1 as an 8-bit PNG.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    image : ndarray of shape (rows, columns)
+        Values outside are clipped.
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    from PIL import Image
+
+    levels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+    with written(path) as file:
+        Image.fromarray(levels).save(file, format="PNG")
+    return path
+
+
+@contextmanager
+def written(path: Path) -> Iterator[IO[Any]]:
+    """A binary file that takes its place when it is complete, and leaves nothing behind when it is not.
+
+    Parameters
+    ----------
+    path : Path
+        Where the file is to be.
+
+    Yields
+    ------
+    file object
+    """
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            yield file
+        mask = os.umask(0)  # the permissions that an ordinary new file would have
+        os.umask(mask)
+        Path(temporary).chmod(0o666 & ~mask)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

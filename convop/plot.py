@@ -1,0 +1,122 @@
+"""Pictures of operators: Axes in, Axes out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .backend import Array
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["kernel", "matrix"]
+
+# Matrices up to so many rows and columns are drawn entry by entry, larger ones as a picture of this size.
+_PIXELS = 512
+
+
+def matrix(A: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw the matrix of an operator: red for positive entries, blue for negative ones, white for none.
+
+    Parameters
+    ----------
+    A : Conv, ConvTranspose, ConvFilter or scipy.sparse array
+        What to draw. Of a complex matrix the modulus is drawn.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default the current axes.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Notes
+    -----
+    Colours go by the square root, so that small entries are seen beside large ones. A pixel of a large matrix stands for many entries and shows the one largest in modulus, so that no part
+    of the structure gets lost.
+
+    Examples
+    --------
+    >>> import convop, matplotlib
+    >>> matplotlib.use("agg")
+    >>> ax = convop.plot.matrix(convop.Conv([[1, 2], [3, 4]], (3, 3)))
+    """
+    sparse = A.tosparse() if hasattr(A, "tosparse") else A
+    image = _condensed(sparse.tocoo())
+    image = np.sign(image) * np.sqrt(np.abs(image))
+    limit = float(np.nanmax(np.abs(image), initial=0.0)) or 1.0
+    ax = _axes(ax)
+    rows, columns = sparse.shape
+    ax.imshow(
+        image,
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        interpolation="nearest",
+        extent=(-0.5, columns - 0.5, rows - 0.5, -0.5),
+        aspect="equal" if max(rows, columns) < 8 * min(rows, columns) else "auto",
+    )
+    ax.set(xlabel=f"{columns} inputs", ylabel=f"{rows} outputs")
+    return ax
+
+
+def kernel(A: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw the kernel of an operator; channels side by side, further dimensions as slices.
+
+    Parameters
+    ----------
+    A : Conv or ConvTranspose
+        The operator.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default the current axes.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Examples
+    --------
+    >>> import convop, matplotlib
+    >>> matplotlib.use("agg")
+    >>> ax = convop.plot.kernel(convop.Conv([[1, 2], [3, 4]], (3, 3)))
+    """
+    taps = np.atleast_2d(A.kernel.real if A.kernel.dtype.kind != "c" else np.abs(A.kernel))
+    planes = taps.reshape(-1, *taps.shape[-2:])
+    across = taps.shape[1] if taps.ndim > 3 else int(np.ceil(np.sqrt(len(planes))))
+    down = -(-len(planes) // across)
+    height, width = planes.shape[1:]
+    # One blank row and column between planes.
+    mosaic = np.full((down * (height + 1) - 1, across * (width + 1) - 1), np.nan)
+    for number, plane in enumerate(planes):
+        i, j = divmod(number, across)
+        mosaic[i * (height + 1) :, j * (width + 1) :][:height, :width] = plane
+    limit = float(np.abs(taps).max()) or 1.0
+    ax = _axes(ax)
+    ax.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
+    ax.set(title=f"kernel {A.kernel.shape}", xticks=[], yticks=[])
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    import matplotlib.pyplot as plt
+
+    current: Axes = plt.gca()
+    return current
+
+
+def _condensed(sparse: Any) -> Array:
+    """A matrix as an image of at most `_PIXELS` a side, each pixel the entry of largest modulus."""
+    values = sparse.data if sparse.dtype.kind != "c" else np.abs(sparse.data)
+    shape = tuple(min(n, _PIXELS) for n in sparse.shape)
+    row, column = (
+        index.astype(np.int64) * pixels // n
+        for index, pixels, n in zip((sparse.row, sparse.col), shape, sparse.shape, strict=True)
+    )
+    high, low = np.full(shape, -np.inf), np.full(shape, np.inf)
+    np.maximum.at(high, (row, column), values)
+    np.minimum.at(low, (row, column), values)
+    image = np.where(high >= -low, high, low)
+    return np.where(np.isfinite(image), image, np.nan)  # NaN is drawn as nothing
