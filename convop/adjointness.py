@@ -258,6 +258,7 @@ class _Probe:
         self.rows, self.columns = maps.shape
         self.eps = float(np.finfo(maps.dtype).eps)
         self.noise = np.zeros(self.rows)
+        self.size = 0.0
         self.gauge = 1.0
 
     def draw(self) -> Array:
@@ -283,11 +284,14 @@ class _Probe:
 
 def _comparisons(maps: Maps, rng: np.random.Generator, trials: int, rtol: float | None) -> Iterator[DotTest]:
     A, AH = _Probe(maps, rng, "forward map"), _Probe(maps.reversed(), rng, "adjoint")
-    largest = max(_largest(A(A.draw())), _largest(AH(AH.draw())))
+    samples = [(P, P(P.draw())) for P in (A, AH, A, AH, A, AH)]
+    largest = float(np.max([_largest(image) for _, image in samples]))  # unlike max(), keeps NaN
     if not math.isfinite(largest):
         yield DotTest(False, math.nan, 0.0, "a random vector (the operator gave NaN or infinity)")
         return
     A.gauge = AH.gauge = 2.0 ** -max(-1000, min(1000, math.frexp(largest)[1])) if largest else 1.0
+    for P, image in samples:
+        P.size = max(P.size, _norm(image * P.gauge))
     for _ in range(trials):
         yield from _superposition(A, rtol)
         yield from _superposition(AH, rtol)
@@ -315,7 +319,9 @@ def _superposition(P: _Probe, rtol: float | None) -> Iterator[DotTest]:
     both = (a * x + b * z).astype(P.maps.dtype)
     u, w, uw = P(x), P(z), P(both)
     P.noise = np.maximum(P.noise, np.abs(uw - (a * u + b * w)))
-    scale = _norm(u) + _norm(w) + _norm(uw)
+    # Rounding goes by what is summed. A sum may vanish by chance, so the largest of all images is the scale.
+    P.size = max(P.size, _norm(u), _norm(w), _norm(uw))
+    scale = 3 * P.size
     # Sums of n terms lose up to sqrt(n) units where they are added one after the other.
     allowed = P.eps * (_ULPS + math.sqrt(P.columns)) * scale
     yield _compared(_norm(uw - (a * u + b * w)), allowed, scale, f"superposition of the {P.name}", rtol)
@@ -329,7 +335,7 @@ def _inner_products(
     (x, u), (y, v) = x_u, y_v
     left, right = _inner(u, y), _inner(x, v)
     error = abs(left - right) if P.maps.complex_linear else abs(left.real - right.real)
-    forward, backward = _norm(u) * _norm(y), _norm(x) * _norm(v)
+    forward, backward = max(_norm(u), P.size) * _norm(y), _norm(x) * max(_norm(v), Q.size)
     eps = max(P.eps, Q.eps)
     noise = _norm(P.noise) * _norm(y) / math.sqrt(P.rows) + _norm(Q.noise) * _norm(x) / math.sqrt(P.columns)
     rounding = forward / math.sqrt(P.rows) + backward / math.sqrt(P.columns) + abs(left)

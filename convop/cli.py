@@ -141,7 +141,7 @@ def matrix(
         if plot is not None:
             from . import plot as draw
 
-            _figure(plot, lambda ax: draw.matrix(built, ax=ax))
+            draw.save(plot, lambda ax: draw.matrix(built, ax=ax))
             typer.echo(str(plot))
 
 
@@ -255,31 +255,18 @@ def _demo_pictures(problem: Problem, recoveries: list[Recovery], out: Path) -> I
     panels = [("photograph", problem.photograph), ("data, enlarged", enlarged(problem))]
     panels += [(f"{r.method}, {r.psnr:.2f} dB", r.image) for r in recoveries]
 
-    def side_by_side(figure: Any) -> None:
-        for ax, (title, image) in zip(figure.subplots(1, len(panels)), panels, strict=True):
-            ax.imshow(image, cmap="gray", vmin=0, vmax=1)
-            ax.set(title=title, xticks=[], yticks=[])
+    def side_by_side(*axes: Any) -> None:
+        for ax, (title, image) in zip(axes, panels, strict=True):
+            draw.image(image, ax=ax).set_title(title)
 
-    yield _figure(out / "overview.png", side_by_side, size=(4 * len(panels), 4.3), axes=False)
+    yield draw.save(out / "overview.png", side_by_side, panels=len(panels), size=(4 * len(panels), 4.3))
     # The same convolution on a small image, where single entries can be seen.
     small = Conv(blur_kernel(), (16, 16), **{**problem.A.spec.parameters(), "padding": "same"})
 
     def structure(ax: Any) -> None:
-        draw.matrix(small, ax=ax)
-        ax.set_title("the matrix of the same convolution of a 16x16 image")
+        draw.matrix(small, ax=ax).set_title("the matrix of the same convolution of a 16x16 image")
 
-    yield _figure(out / "matrix.png", structure, size=(10, 3.6))
-
-
-def _figure(path: Path, draw: Any, *, size: tuple[float, float] = (8, 5), axes: bool = True) -> Path:
-    """Save a figure, drawn on its Axes or (``axes=False``) on the Figure itself."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=size, layout="constrained")
-    draw(figure.subplots() if axes else figure)
-    with written(path) as file:
-        figure.savefig(file, dpi=120, format="png")
-    return path
+    yield draw.save(out / "matrix.png", structure, size=(10, 3.6))
 
 
 def _require_matplotlib() -> None:

@@ -50,17 +50,17 @@ def read_kernel(source: str) -> Array:
     if not path.is_file():
         raise FileNotFoundError(f"kernel file {source} does not exist")
     suffix = path.suffix.lower()
+    if suffix not in (".npy", ".csv", ".txt"):
+        raise ValueError(f"kernel file must be .npy, .csv or .txt, got {source}")
     try:
         if suffix == ".npy":
             # Mapped: a header that claims more than the file holds is refused before anything is allocated.
             return as_array(np.array(np.load(path, mmap_mode="r", allow_pickle=False)), "kernel")
-        if suffix in (".csv", ".txt"):
-            with warnings.catch_warnings():
-                warnings.simplefilter("error")  # an empty file is a warning to NumPy, and no kernel
-                return np.loadtxt(path, delimiter="," if suffix == ".csv" else None, ndmin=1)
-    except (ValueError, EOFError, UserWarning, TypeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # an empty file is a warning to NumPy, and no kernel
+            return np.loadtxt(path, delimiter="," if suffix == ".csv" else None, ndmin=1)
+    except Exception as error:  # a damaged header makes NumPy's parser raise nearly anything
         raise ValueError(f"kernel file {source} cannot be read: {error}") from None
-    raise ValueError(f"kernel file must be .npy, .csv or .txt, got {source}")
 
 
 def read_photograph(path: Path | None) -> Array:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from .backend import Array
+from .files import written
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-__all__ = ["kernel", "matrix"]
+__all__ = ["image", "kernel", "matrix", "save"]
 
 # Matrices up to so many rows and columns are drawn entry by entry, larger ones as a picture of this size.
 _PIXELS = 512
@@ -96,6 +98,54 @@ def kernel(A: Any, *, ax: Axes | None = None) -> Axes:
     ax.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     ax.set(title=f"kernel {A.kernel.shape}", xticks=[], yticks=[])
     return ax
+
+
+def image(values: Array, *, ax: Axes | None = None) -> Axes:
+    """Draw grey values between 0, black, and 1, white.
+
+    Parameters
+    ----------
+    values : ndarray of shape (rows, columns)
+        The image.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default the current axes.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+    """
+    ax = _axes(ax)
+    ax.imshow(values, cmap="gray", vmin=0, vmax=1)
+    ax.set(xticks=[], yticks=[])
+    return ax
+
+
+def save(
+    path: Path, draw: Callable[..., object], *, panels: int = 1, size: tuple[float, float] = (8, 5)
+) -> Path:
+    """Write a PNG file of one or more panels side by side.
+
+    Parameters
+    ----------
+    path : Path
+        Where to.
+    draw : callable
+        Called with the Axes of each panel.
+    panels : int
+        Number of panels.
+    size : (float, float)
+        Width and height in inches, of 120 pixels.
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    figure = Figure(figsize=size, layout="constrained")
+    draw(*figure.subplots(1, panels, squeeze=False)[0])
+    with written(path) as file:
+        figure.savefig(file, dpi=120, format="png")
+    return path
 
 
 def _axes(ax: Axes | None) -> Axes:

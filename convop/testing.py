@@ -94,7 +94,7 @@ def _check_dot_products(op: Any, rng: int | np.random.Generator = 0) -> None:
     dottest(op, rng=rng)
 
 
-def _check_shapes(op: Any, _rng: int | np.random.Generator = 0) -> None:
+def _check_shapes(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa: ARG001 - every check takes one
     """Vectors come back with the right shape, and wrong ones are refused with a ValueError."""
     maps = as_maps(op)
     for name, function, (rows, columns) in (
@@ -173,7 +173,7 @@ def _check_repeatable(op: Any, rng: int | np.random.Generator = 0) -> None:
                 _assert_close(np.asarray(again), y, f"results of threads, repeat {repeat},")
 
 
-def _check_dtype(op: Any, _rng: int | np.random.Generator = 0) -> None:
+def _check_dtype(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa: ARG001 - every check takes one
     """A real operator takes real vectors to real ones, and no precision gets lost."""
     maps = as_maps(op)
     if not maps.complex_linear:
@@ -199,7 +199,7 @@ def _check_algebra(op: Any, rng: int | np.random.Generator = 0) -> None:
     _assert_close((op.H @ op) @ x, maps.adjoint(y), "(A.H @ A) @ x and A.H @ (A @ x)")
 
 
-def _check_matrix(op: Any, _rng: int | np.random.Generator = 0) -> None:
+def _check_matrix(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa: ARG001 - every check takes one
     """`todense` and `tosparse`, where a small operator has them, are the matrix of what it does."""
     maps = as_maps(op)
     if not hasattr(op, "matvec") or maps.shape[0] * maps.shape[1] > _DENSE or not maps.complex_linear:

@@ -22,7 +22,9 @@ class Case:
     flip: bool
 
     def __repr__(self):
-        return f"{self.kernel.dtype}{list(self.kernel.shape)} on {self.input_shape}, flip={self.flip}, {self.parameters}"
+        return (
+            f"{self.kernel.dtype}{list(self.kernel.shape)} on {self.input_shape}, flip={self.flip}, {self.parameters}"
+        )
 
 
 @st.composite

@@ -82,7 +82,9 @@ def test_filter_operator_is_linear_in_the_kernel(case):
     assert_array_equal(F @ case.kernel, A @ x, strict=True)
     columns = []
     for unit in np.eye(case.kernel.size):
-        matrix, _ = oracle.dense_matrix(unit.reshape(case.kernel.shape), case.input_shape, flip=case.flip, **case.parameters)
+        matrix, _ = oracle.dense_matrix(
+            unit.reshape(case.kernel.shape), case.input_shape, flip=case.flip, **case.parameters
+        )
         columns.append(matrix @ x.ravel())
     dense = np.stack(columns, axis=1).astype(x.dtype)
     for op, matrix in (
@@ -262,7 +264,7 @@ def test_cond_and_norm_by_singular_values(padding_mode):
     values = np.linalg.svd(A.todense(), compute_uv=False)
     assert A.cond() == pytest.approx(values[0] / values[-1], rel=1e-10)
     assert A.norm() == pytest.approx(values[0], rel=1e-12)
-    assert A.T.cond() == pytest.approx(A.cond(), rel=1e-10)
+    assert A.T.cond() == pytest.approx(A.cond(), rel=1e-8)  # rounding moves it by eps*cond
     # the eigenvalues, which PyLops' own default uses, say something else
     eigenvalues = np.abs(np.linalg.eigvals(A.todense()))
     assert abs(A.cond() / (eigenvalues.max() / eigenvalues.min()) - 1) > 0.01
@@ -293,7 +295,7 @@ def test_scipy_and_pylops_take_the_operators():
     normal = A.H @ A
     assert_allclose(sla.cg(sla.aslinearoperator(normal), A.H @ y, rtol=1e-13)[0], best, atol=1e-6)
     assert_allclose(sla.svds(A, k=2)[1][::-1], np.linalg.svd(dense, compute_uv=False)[:2], rtol=1e-8)
-    assert_allclose(pylops.optimization.basic.cgls(A, y, niter=600, tol=1e-13)[0], best, atol=1e-6)
+    assert_allclose(pylops.optimization.basic.cgls(A, y, niter=600, tol=1e-13)[0].ravel(), best, atol=1e-6)
     stacked = pylops.VStack([A, 2 * A.T @ A])
     assert_allclose(stacked @ x, np.concatenate([y, 2 * dense.T @ y]), rtol=1e-12)
     check_operator(pylops.BlockDiag([A, A.T]))

@@ -18,7 +18,10 @@ def test_axis_tables_are_the_oracles(case):
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
     for axis in spec.axes:
         expected = [
-            [oracle.extended_index(o * axis.stride + t * axis.dilation - axis.lo, axis.inputs, axis.mode) for t in range(axis.taps)]
+            [
+                oracle.extended_index(o * axis.stride + t * axis.dilation - axis.lo, axis.inputs, axis.mode)
+                for t in range(axis.taps)
+            ]
             for o in range(axis.outputs)
         ]
         expected = np.array([[-1 if i is None else i for i in row] for row in expected])

@@ -1,0 +1,242 @@
+"""The commands as a person types them: what they print, write and return."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from PIL import Image
+from typer.testing import CliRunner
+
+from convop import Conv, cli, kernel2matrix
+
+runner = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*arguments):
+    return runner.invoke(cli.app, [str(a) for a in arguments], catch_exceptions=False)
+
+
+def refused(*arguments):
+    """The one line on standard error of a command that ends with status 2."""
+    result = run(*arguments)
+    assert result.exit_code == 2
+    assert result.stderr.startswith("convop: ")
+    assert result.stderr.count("\n") == 1
+    return result.stderr
+
+
+def test_matrix_writes_what_scipy_reads(tmp_path):
+    np.save("kernel.npy", np.array([[1, 2, 3], [4, 5, 6]]))
+    result = run(
+        "matrix", "kernel.npy", "--shape", "9,8", "-o", "m.npz", "--stride", "2,1", "--padding", "0:1,2:3",
+        "--dilation", "2", "--padding-mode", "reflect", "--flip", "--dtype", "float32", "--plot", "m.png",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    expected = kernel2matrix(
+        [[1, 2, 3], [4, 5, 6]], (9, 8), stride=(2, 1), padding=((0, 1), (2, 3)), dilation=2,
+        padding_mode="reflect", flip=True, dtype="float32",
+    )  # fmt: skip
+    loaded = sp.load_npz("m.npz")
+    assert loaded.dtype == np.float32
+    assert (loaded != expected).nnz == 0
+    assert f"{expected.shape[0]} x {expected.shape[1]}, {expected.nnz} entries, float32" in result.stdout
+    with Image.open("m.png") as picture:
+        assert picture.format == "PNG"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["kernel.npy", "m.npz", "m.png"]
+
+
+@pytest.mark.parametrize(
+    ("padding", "meant"),
+    [("same", "same"), ("1", 1), ("1,2", (1, 2)), ("0:1,2", ((0, 1), 2)), ("-1:2,3:0", ((-1, 2), (3, 0)))],
+)
+def test_every_way_to_write_a_padding(padding, meant):
+    assert run("matrix", "[[1,2],[3,4]]", "--shape", "5,6", "-o", "m.npz", "--padding", padding).exit_code == 0
+    assert (sp.load_npz("m.npz") != kernel2matrix([[1, 2], [3, 4]], (5, 6), padding=meant)).nnz == 0
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".txt", ".npy"])
+def test_kernels_from_files(suffix):
+    kernel = np.array([[1.0, -2.0], [0.5, 4.0]])
+    if suffix == ".npy":
+        np.save("k.npy", kernel)
+    else:
+        np.savetxt(f"k{suffix}", kernel, delimiter="," if suffix == ".csv" else " ")
+    assert run("matrix", f"k{suffix}", "--shape", "4,5", "-o", "m.npz").exit_code == 0
+    assert (sp.load_npz("m.npz") != kernel2matrix(kernel, (4, 5))).nnz == 0
+
+
+def test_channels_and_groups():
+    np.save("k.npy", np.ones((4, 1, 3)))
+    result = run("info", "k.npy", "--shape", "2,9", "--groups", "2", "--padding", "same")
+    assert result.exit_code == 0
+    assert "4x9" in result.stdout
+
+
+def test_info_figures():
+    A = Conv([[4, 1], [0, 1]], (6, 6), padding="same")
+    result = run("info", "[[4,1],[0,1]]", "--shape", "6,6", "--padding", "same")
+    assert result.exit_code == 0
+    for figure in ("36 x 36", str(A.spec.nnz), f"{A.norm():.6g}", f"{A.cond():.6g}", "2x2, float64", "0:1, 0:1"):
+        assert figure in result.stdout
+
+
+def test_info_leaves_out_what_takes_too_long():
+    result = run("info", "[[1,2],[3,4]]", "--shape", "5000,5000")
+    assert result.exit_code == 0
+    assert "not computed above 20000000 entries" in result.stdout
+    assert "not computed above 2048 rows" in result.stdout
+
+
+def test_dottest_says_it_by_its_exit_status(monkeypatch):
+    arguments = ("dottest", "[[1,2],[3,4]]", "--shape", "9,9", "--stride", "2", "--seed", "3")
+    result = run(*arguments)
+    assert result.exit_code == 0
+    assert "passed: relative error" in result.stdout
+    monkeypatch.setattr(Conv, "_rmatvec", lambda _, y: np.ones(81))
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert "failed: relative error" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("info", "nowhere.npy", "--shape", "3"), "kernel file nowhere.npy does not exist"),
+        (("info", "k.jpg", "--shape", "3"), "kernel file must be .npy, .csv or .txt, got k.jpg"),
+        (("info", "text.npy", "--shape", "3"), "kernel file text.npy cannot be read"),
+        (("info", "pickle.npy", "--shape", "3"), "kernel file pickle.npy cannot be read"),
+        (("info", "huge.npy", "--shape", "3"), "kernel file huge.npy cannot be read"),
+        (("info", "header.npy", "--shape", "3"), "kernel file header.npy cannot be read"),
+        (("info", "short.npy", "--shape", "3"), "kernel file short.npy cannot be read"),
+        (("info", "empty.npy", "--shape", "3"), "kernel file empty.npy cannot be read"),
+        (("info", "words.csv", "--shape", "3"), "kernel file words.csv cannot be read"),
+        (("info", "empty.csv", "--shape", "3"), "kernel file empty.csv cannot be read"),
+        (("info", "[[1,2],[3]]", "--shape", "3"), "kernel must be a file or nested lists of numbers"),
+        (("info", "[1,", "--shape", "3"), "kernel must be a file or nested lists of numbers"),
+        (("info", "[]", "--shape", "3"), "kernel must have at least one axis and one tap"),
+        (("info", '["a"]', "--shape", "3"), "kernel must"),
+        (("info", "[1,2]", "--shape", "x"), "shape must be integers separated by commas, got 'x'"),
+        (("info", "[1,2]", "--shape", ""), "input_shape must have at least one axis"),
+        (("info", "[1,2]", "--shape", "3,3"), "kernel_shape (2,) does not go with input_shape (3, 3)"),
+        (("info", "[1,2]", "--shape", "1"), "kernel does not fit spatial axis 0"),
+        (("info", "[1,2]", "--shape", "9", "--stride", "0"), "stride must be at least 1"),
+        (("info", "[1,2]", "--shape", "9", "--padding", "wide"), "padding must be numbers or one of valid"),
+        (("info", "[1,2]", "--shape", "9", "--padding", "1:2:3"), "padding of one axis must be"),
+        (("info", "[1,2]", "--shape", "9", "--padding-mode", "wrap"), "padding_mode must be one of"),
+        (("info", "[1,2]", "--shape", "9", "--dtype", "int8"), "dtype must be one of"),
+        (("info", "[1,2]", "--shape", "9", "--dtype", "nonsense"), "data type 'nonsense' not understood"),
+        (("matrix", "[1,2]", "--shape", "9", "-o", "m.mat"), "output must be a .npz file, got m.mat"),
+        (("matrix", "[1,2]", "--shape", "9", "-o", "no/such/m.npz"), "No such file or directory"),
+        (("matrix", "[1,2]", "--shape", str(10**12), "-o", "m.npz"), "only"),
+        (("demo", "--image", "nowhere.png"), "image nowhere.png does not exist"),
+        (("demo", "--image", "text.png"), "image text.png is not an image that Pillow can read"),
+        (("demo", "--image", "cut.png"), "image"),
+        (("demo", "--image", "tiny.png"), "image tiny.png must have at least 16x16 pixels, got 4x5"),
+        (("demo", "--image", "bomb.png"), "image bomb.png is too large"),
+        (("demo", "--image", "."), "image . does not exist"),
+        (("demo", "--out", "text.png"), "text.png"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, monkeypatch):
+    for name in ("k.jpg", "text.npy", "text.png", "words.csv"):
+        (tmp_path / name).write_text("these are words\n")
+    (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "empty.npy").write_bytes(b"")
+    np.save("pickle.npy", np.array([{"a": 1}]), allow_pickle=True)
+    np.save("k.npy", np.ones(100))
+    stored = (tmp_path / "k.npy").read_bytes()
+    (tmp_path / "short.npy").write_bytes(stored[:-8])
+    with (tmp_path / "huge.npy").open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": (10**12,)})
+    (tmp_path / "header.npy").write_bytes(stored.replace(b"(100,)", b"(((((("))
+    Image.new("L", (4, 5)).save("tiny.png")
+    Image.new("L", (64, 64), 7).save("cut.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "cut.png").read_bytes()[:60])
+    Image.new("L", (100, 100)).save("bomb.png")
+    if "bomb.png" in arguments:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
+    before = {p.name for p in tmp_path.iterdir()}
+    line = refused(*arguments)
+    assert message in line
+    assert "Traceback" not in line
+    assert {p.name for p in tmp_path.iterdir()} - before <= {"convop-demo"}  # nothing is half-written
+
+
+def test_demo_on_a_photograph_of_ones_own(tmp_path):
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[:70, :61]
+    photograph = (128 + 90 * np.sin(row / 5) * np.cos(column / 7) + 9 * rng.standard_normal((70, 61))).clip(0, 255)
+    Image.fromarray(photograph.astype(np.uint8)).convert("RGB").save("mine.png")
+    result = run("demo", "--image", "mine.png", "--out", "pictures")
+    assert result.exit_code == 0
+    assert "adjoint test: " in result.stdout
+    assert "passed: relative error" in " ".join(result.stdout.split())
+    names = ["photograph", "data", "recovered-lsqr", "recovered-cgls", "recovered-fista", "overview", "matrix"]
+    assert [line for line in result.stdout.splitlines() if line.endswith(".png")] == [
+        f"pictures/{n}.png" for n in names
+    ]
+    with Image.open("pictures/photograph.png") as image:
+        assert image.size == (61, 70)
+    with Image.open("pictures/data.png") as image:
+        assert image.size == (31, 35)
+    figures = {
+        m: float(result.stdout.split(m)[-1].split("│")[3]) for m in ("LSQR (SciPy)", "CGLS (PyLops)", "FISTA (PyLops)")
+    }
+    unsolved = float(result.stdout.split("data, enlarged")[-1].split("│")[3])
+    assert min(figures.values()) > unsolved + 2
+
+
+def test_bench_runs_and_writes_json():
+    result = run("bench", "--quick", "--repeats", "1", "--json")
+    assert result.exit_code == 0
+    lines = json.loads(result.stdout)
+    assert {"name", "against", "seconds", "against_seconds", "ratio", "limit", "entries"} == set(lines[0])
+    assert [line["name"] for line in lines if "import" in line["name"]] == [
+        "import convop",
+        "import and a first 3x3 matrix",
+    ]
+    assert all(line["seconds"] > 0 and line["ratio"] > 0 for line in lines)
+    assert "against" in run("bench", "--quick", "--repeats", "1").stdout
+
+
+def test_version_and_help():
+    assert run("--version").stdout.startswith("convop 0.")
+    for command in ("demo", "matrix", "info", "dottest", "bench"):
+        assert command in run("--help").stdout
+        assert run(command, "--help").exit_code == 0
+
+
+def test_python_m_convop():
+    result = subprocess.run([sys.executable, "-m", "convop", "--version"], capture_output=True, text=True, check=True)
+    assert result.stdout.startswith("convop 0.")
+
+
+def test_without_the_extra_the_command_says_what_to_install():
+    code = (
+        "import sys\n"
+        "class Missing:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'typer':\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Missing())\n"
+        "from convop.__main__ import main\n"
+        "main()\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr == "convop: the command line needs typer; pip install 'convop[cli,plot]'\n"
+
+
+def test_pictures_without_matplotlib_are_refused_before_the_work(monkeypatch):
+    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    assert "pictures need matplotlib" in refused("demo")
+    assert "pictures need matplotlib" in refused("matrix", "[1]", "--shape", "3", "-o", "m.npz", "--plot", "m.png")

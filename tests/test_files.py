@@ -1,0 +1,89 @@
+import os
+import stat
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convop import files
+
+
+@pytest.mark.parametrize(
+    ("mode", "stored", "expected"),
+    [
+        ("L", np.uint8, 1 / 255),
+        ("I;16", np.uint16, None),
+        ("F", np.float32, None),
+        ("I", np.int32, None),
+    ],
+)
+def test_photographs_of_any_depth_become_grey_values(tmp_path, mode, stored, expected):
+    levels = np.arange(400).reshape(20, 20) % 256
+    path = tmp_path / "image.tif"
+    Image.fromarray(levels.astype(stored)).save(path)
+    with Image.open(path) as image:
+        assert image.mode == mode
+    grey = files.read_photograph(path)
+    assert grey.dtype == np.float64
+    np.testing.assert_allclose(grey, levels / 255, atol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "1", "LA", "CMYK"])
+def test_colours_become_grey(tmp_path, mode):
+    path = tmp_path / f"image.{'tif' if mode == 'CMYK' else 'png'}"
+    Image.new("RGB", (30, 20), (255, 255, 255)).convert(mode).save(path)
+    grey = files.read_photograph(path)
+    assert grey.shape == (20, 30)
+    np.testing.assert_allclose(grey, 1, atol=0.01)
+
+
+def test_large_photographs_are_reduced(tmp_path):
+    Image.new("L", (3000, 500), 128).save(tmp_path / "wide.png")
+    assert files.read_photograph(tmp_path / "wide.png").shape == (171, 1024)
+
+
+def test_the_photograph_that_is_there():
+    photograph = files.read_photograph(None)
+    assert photograph.shape == (512, 512)
+    assert photograph.min() == 0
+    assert photograph.max() == 1
+
+
+def test_flat_deep_images_do_not_divide_by_zero(tmp_path):
+    Image.fromarray(np.full((20, 20), 7, np.float32)).save(tmp_path / "flat.tif")
+    assert (files.read_photograph(tmp_path / "flat.tif") == 0).all()
+    Image.fromarray(np.full((20, 20), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(ValueError, match="not finite"):
+        files.read_photograph(tmp_path / "nan.tif")
+
+
+def test_images_written_are_read_back(tmp_path):
+    image = np.linspace(-0.2, 1.2, 400).reshape(20, 20)
+    assert files.write_image(tmp_path / "a.png", image) == tmp_path / "a.png"
+    np.testing.assert_allclose(files.read_photograph(tmp_path / "a.png"), image.clip(0, 1), atol=0.5 / 255 + 1e-9)
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def half():
+        with files.written(path) as file:
+            file.write(b"half")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
+    assert path.read_text() == "before"
+    with files.written(path) as file:
+        file.write(b"after")
+    assert path.read_text() == "after"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_files_have_ordinary_permissions(tmp_path):
+    with files.written(tmp_path / "a"):
+        pass
+    (tmp_path / "b").write_text("")
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)

@@ -1,0 +1,77 @@
+import matplotlib as mpl
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+import convop
+from convop import Conv, kernel2matrix, plot
+
+mpl.use("agg")
+
+
+@pytest.fixture
+def ax():
+    return Figure().subplots()
+
+
+def shown(ax):
+    (image,) = ax.images
+    return np.ma.filled(image.get_array().astype(float), np.nan)
+
+
+def test_matrix_shows_every_entry_with_its_sign(ax):
+    A = Conv([[4, -1], [0, 9]], (3, 3))
+    assert plot.matrix(A, ax=ax) is ax
+    dense = A.todense()
+    structure = kernel2matrix(np.ones((2, 2)), (3, 3)).toarray() != 0
+    expected = np.where(structure, np.sign(dense) * np.sqrt(np.abs(dense)), np.nan)
+    np.testing.assert_array_equal(shown(ax), expected)
+    assert ax.get_xlabel() == "9 inputs"
+    assert ax.get_ylabel() == "4 outputs"
+    assert ax.images[0].get_clim() == (-3, 3)
+
+
+def test_large_matrices_lose_no_entry(ax):
+    K = np.zeros((3, 3))
+    K[1, 1], K[0, 2] = 1, -4
+    plot.matrix(Conv(K, (70, 70)).tosparse(), ax=ax)
+    image = shown(ax)
+    assert image.shape == (512, 512)
+    assert np.nanmax(image) == 1
+    assert np.nanmin(image) == -2
+    assert (np.diagonal(image) == 1).any() or (image == 1).sum() > 400
+
+
+@pytest.mark.parametrize("op", [Conv([[1j, 2]], (4, 4)), Conv([[1.0, 2]], (4, 4)).T, Conv(np.zeros((2, 2)), (3, 3))])
+def test_operators_of_all_kinds_are_drawn(op, ax):
+    assert plot.matrix(op, ax=ax).images
+
+
+@pytest.mark.parametrize("shape", [(5,), (3, 4), (2, 3, 4), (6, 2, 3, 4), (2, 2, 2, 3, 3)])
+def test_kernels_of_any_dimension_are_drawn(shape, ax):
+    space = {1: (9,), 2: (9, 9), 3: (9, 9, 9), 4: (2, 9, 9), 5: (2, 9, 9, 9)}[len(shape)]
+    A = Conv(np.arange(1.0, np.prod(shape) + 1).reshape(shape), space)
+    assert plot.kernel(A, ax=ax) is ax
+    image = shown(ax)
+    drawn = np.sort(image[np.isfinite(image)])
+    np.testing.assert_array_equal(drawn, A.kernel.ravel())
+
+
+def test_current_axes_are_the_default():
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots()
+    assert plot.matrix(Conv([1, 2], 4)) is axes
+    plt.close(figure)
+    assert convop.plot is plot
+
+
+def test_saved_whole_or_not_at_all(tmp_path):
+    def fails(ax):
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        plot.save(tmp_path / "a.png", fails)
+    assert list(tmp_path.iterdir()) == []
+    plot.save(tmp_path / "a.png", lambda a, b: plot.image(np.eye(3), ax=b), panels=2)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]

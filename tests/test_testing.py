@@ -1,0 +1,165 @@
+"""Every check passes right operators of any maker, and fails the operator that is wrong in what it checks."""
+
+import pickle
+
+import numpy as np
+import pylops
+import pytest
+import scipy.sparse as sp
+from scipy.sparse.linalg import LinearOperator, aslinearoperator
+
+from convop.testing import CHECKS, check_operator, parametrize_with_checks
+
+A = np.random.default_rng(0).standard_normal((4, 6))
+
+
+class Base(pylops.LinearOperator):
+    """A right operator, to be broken in one way at a time."""
+
+    def __init__(self):
+        super().__init__(dtype=np.dtype(float), dims=(6,), dimsd=(4,))
+
+    def _matvec(self, x):
+        return A @ x
+
+    def _rmatvec(self, y):
+        return A.T @ y
+
+
+class WrongAdjoint(Base):
+    def _rmatvec(self, y):
+        return A.T @ y * 1.01
+
+
+class AcceptsAnyLength(Base):
+    def matvec(self, x):
+        return A @ np.resize(x, (6, *x.shape[1:]))
+
+
+class WrongBatch(Base):
+    def _matmat(self, X):
+        return A @ X[:, ::-1]
+
+
+class WrongTranspose(Base):
+    def _transpose(self):
+        return pylops.MatrixMult(-A.T)
+
+
+class WrongDoubleAdjoint(Base):
+    def _adjoint(self):
+        wrong = pylops.MatrixMult(A.T)
+        wrong._adjoint = lambda: pylops.MatrixMult(2 * A)
+        return wrong
+
+
+class ChangesItsInput(Base):
+    def _matvec(self, x):
+        y = A @ x
+        x *= 2
+        return y
+
+
+class ReusesItsResult(Base):
+    def __init__(self):
+        super().__init__()
+        self.result = np.empty(4)
+
+    def _matvec(self, x):
+        return np.dot(A, x, out=self.result) if x.ndim == 1 else A @ x
+
+
+class Drifts(Base):
+    def __init__(self):
+        super().__init__()
+        self.calls = 0
+
+    def _matvec(self, x):
+        self.calls += 1
+        return A @ x * (1 + 1e-9 * self.calls)
+
+
+class LosesPrecision(Base):
+    def _matvec(self, x):
+        return (A @ x).astype(np.float32)
+
+
+class GivesComplex(Base):
+    def _matvec(self, x):
+        return (A @ x).astype(complex)
+
+
+class WrongSum(Base):
+    def __add__(self, other):
+        return pylops.MatrixMult(A)
+
+
+class WrongMatrix(Base):
+    def tosparse(self):
+        return sp.csr_array(np.abs(A))
+
+
+class WrongPickle(Base):
+    def __reduce__(self):
+        return pylops.MatrixMult, (2 * A,)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "check"),
+    [
+        (WrongAdjoint, "dot_products"),
+        (AcceptsAnyLength, "shapes"),
+        (WrongBatch, "batches"),
+        (WrongTranspose, "transposes"),
+        (WrongDoubleAdjoint, "transposes"),
+        (ChangesItsInput, "inputs_unchanged"),
+        (ReusesItsResult, "inputs_unchanged"),
+        (Drifts, "repeatable"),
+        (LosesPrecision, "dtype"),
+        (GivesComplex, "dtype"),
+        (WrongSum, "algebra"),
+        (WrongMatrix, "matrix"),
+        (WrongPickle, "pickle"),
+    ],
+)
+def test_each_check_fails_what_is_wrong(wrong, check):
+    CHECKS[check](Base())
+    with pytest.raises(AssertionError):
+        CHECKS[check](wrong())
+    with pytest.raises(AssertionError, match=r"^\w+: "):
+        check_operator(wrong())
+
+
+def test_every_check_has_an_operator_that_fails_it():
+    marks = test_each_check_fails_what_is_wrong.pytestmark[0].args[1]
+    assert {check for _, check in marks} == set(CHECKS)
+
+
+@parametrize_with_checks(
+    [
+        pytest.param(A, id="array"),
+        pytest.param(sp.csr_array(A), id="sparse"),
+        sp.csc_matrix(A + 1j),
+        aslinearoperator(A.astype("float32")),
+        LinearOperator(A.shape, matvec=lambda x: A @ x, rmatvec=lambda y: A.T @ y, dtype=float),
+        pylops.MatrixMult(A),
+        Base(),
+        pylops.signalprocessing.FFT((8,), real=True),
+        pylops.Real((5,), dtype="complex128"),
+        pylops.signalprocessing.Convolve2D((7, 6), np.ones((2, 3), "float32"), offset=(1, 1), dtype="float32"),
+    ]
+)
+def test_right_operators_of_any_maker(operator, check):
+    check(operator, rng=3)
+    assert check in CHECKS.values()
+
+
+def test_parametrize_names_its_tests():
+    ids = [p.id for p in parametrize_with_checks([pytest.param(A, id="mine"), A]).args[1]]
+    assert ids[0] == "mine-dot_products"
+    assert ids[len(CHECKS)] == "ndarray1-dot_products"
+    assert len(ids) == 2 * len(CHECKS)
+
+
+def test_wrong_pickle_is_another_operator():
+    assert isinstance(pickle.loads(pickle.dumps(WrongPickle())), pylops.MatrixMult)
