@@ -120,9 +120,7 @@ def image(values: Array, *, ax: Axes | None = None) -> Axes:
     return ax
 
 
-def save(
-    path: Path, draw: Callable[..., object], *, panels: int = 1, size: tuple[float, float] = (8, 5)
-) -> Path:
+def save(path: Path, draw: Callable[..., object], *, panels: int = 1, size: tuple[float, float] = (8, 5)) -> Path:
     """Write a PNG file of one or more panels side by side.
 
     Parameters
