@@ -59,7 +59,7 @@ def read_kernel(source: str) -> Array:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # an empty file is a warning to NumPy, and no kernel
             return np.loadtxt(path, delimiter="," if suffix == ".csv" else None, ndmin=1)
-    except Exception as error:  # a damaged header makes NumPy's parser raise nearly anything
+    except Exception as error:  # noqa: BLE001 - a damaged header makes NumPy's parser raise nearly anything
         raise ValueError(f"kernel file {source} cannot be read: {error}") from None
 
 
