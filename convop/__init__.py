@@ -10,20 +10,21 @@ from .spec import ConvSpec
 
 if TYPE_CHECKING:
     from . import engines, testing
-    from .operators import Conv, ConvFilter, ConvTranspose
+    from .filter_operator import ConvFilter
+    from .operators import Conv, ConvTranspose
 
 __all__ = ["Conv", "ConvFilter", "ConvSpec", "ConvTranspose", "engines", "kernel2matrix", "testing"]
 
 __version__ = "0.1.0"
 
 # PyLops takes seconds to import where PyTorch is installed: what needs it is loaded on first use.
-_OPERATORS = ("Conv", "ConvFilter", "ConvTranspose")
+_OPERATORS = {"Conv": "operators", "ConvFilter": "filter_operator", "ConvTranspose": "operators"}
 _MODULES = ("engines", "plot", "testing")
 
 
 def __getattr__(name: str) -> Any:
     if name in _OPERATORS:
-        return getattr(import_module(".operators", __name__), name)
+        return getattr(import_module(f".{_OPERATORS[name]}", __name__), name)
     if name in _MODULES:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -184,13 +184,15 @@ class Axis:
         if self.mode in ("zeros", "replicate"):
             lowest = np.clip(-(begin // d), 0, k)
             highest = np.clip((n - 1 - begin) // d, -1, k - 1)
-            inside = np.maximum(highest - lowest + 1, 0)
+            inside: Ints = np.maximum(highest - lowest + 1, 0)
             if self.mode == "zeros":
                 return inside
             # Taps beyond an end all read the end element: one more source unless a tap sits on it.
             at_first = (begin <= 0) & (begin % d == 0) & (end >= 0)
             at_last = (begin <= n - 1) & ((n - 1 - begin) % d == 0) & (end >= n - 1)
-            return inside + ((begin < 0) & ~at_first) + ((end > n - 1) & ~at_last)
+            inside += (begin < 0) & ~at_first
+            inside += (end > n - 1) & ~at_last
+            return inside
         repeat = 1 if self.mode == "symmetric" else 0
         period = 2 * (n - 1 + repeat)
         if d == 1:

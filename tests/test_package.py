@@ -75,7 +75,7 @@ HOMES = {
     "skimage": {"files.py"},
     "PIL": {"files.py"},
     "pytest": {"testing.py"},
-    "pylops": {"operators.py", "demo.py"},
+    "pylops": {"matrix_operator.py", "operators.py", "filter_operator.py", "demo.py"},
     "torch": set(),
     "cupy": set(),
     "mpi4py": set(),

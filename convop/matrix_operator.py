@@ -1,0 +1,185 @@
+"""What all operators of the package are: PyLops operators with a sparse matrix at hand."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from pylops import LinearOperator
+from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
+from scipy.sparse.linalg import svds
+
+from . import memory
+from .backend import Array, as_array, kept_dtype
+from .matrix import FORMATS, convert
+
+__all__ = ["MatrixOperator", "own", "transposed_csr"]
+
+# All singular values are computed up to this smaller side: some seconds and half a GiB.
+_DENSE_SIDE = 4096
+
+
+class MatrixOperator(LinearOperator):  # type: ignore[misc]
+    """A PyLops operator over two functions on vectors or batches of columns, with a sparse matrix at hand."""
+
+    _forward: Callable[[Array], Array]
+    _backward: Callable[[Array], Array]
+
+    def _matvec(self, x: Any) -> Array:
+        return _applied(self._forward, self.dtype, x.toarray() if sp.issparse(x) else x)
+
+    def _rmatvec(self, x: Any) -> Array:
+        return _applied(self._backward, self.dtype, x.toarray() if sp.issparse(x) else x)
+
+    _matmat = _matvec
+    _rmatmat = _rmatvec
+
+    def dot(self, x: Any) -> Any:
+        """Apply to an array of shape `dims`, ``(*dims, P)``, ``(N,)`` or ``(N, P)``, or compose with an operator.
+
+        Parameters
+        ----------
+        x : array_like, scalar or linear operator
+            What stands to the right of ``@`` or ``*``.
+
+        Returns
+        -------
+        ndarray or LinearOperator
+            An array of shape `dimsd`, ``(*dimsd, P)``, ``(M,)`` or ``(M, P)``; or the product.
+
+        Raises
+        ------
+        ValueError
+            If the array has none of these shapes.
+        """
+        if isinstance(x, LinearOperator | ScipyLinearOperator) or np.isscalar(x):
+            return super().dot(x)
+        x = x if sp.issparse(x) else as_array(x, "x")
+        columns = self.shape[1]
+        fits = x.shape[:1] == (columns,) and x.ndim <= 2
+        if not fits and x.shape != self.dims and x.shape[:-1] != self.dims:
+            raise ValueError(
+                f"x must have the shape {self.dims} or ({columns},), or a batch of them in a last axis; got {x.shape}"
+            )
+        return super().dot(x)
+
+    def tosparse(self, format: str = "csr") -> Any:
+        """The operator as a SciPy sparse array, built at once and yours to change.
+
+        Parameters
+        ----------
+        format : {"csr", "csc", "coo", "bsr", "dia", "lil", "dok"}
+            Sparse format.
+
+        Returns
+        -------
+        scipy.sparse array of shape ``self.shape``
+
+        Raises
+        ------
+        MemoryError
+            If it does not fit the free memory.
+        """
+        if format not in FORMATS:
+            raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
+        return self._sparse(format)
+
+    def _sparse(self, format: str) -> Any:
+        raise NotImplementedError
+
+    def todense(self, backend: str = "numpy") -> Array:  # noqa: ARG002 - PyLops' signature
+        """The operator as a dense matrix.
+
+        Parameters
+        ----------
+        backend : {"numpy"}
+            Kept for PyLops, which has the same argument.
+
+        Returns
+        -------
+        ndarray of shape ``self.shape``
+
+        Raises
+        ------
+        MemoryError
+            If it does not fit the free memory.
+        """
+        nbytes = math.prod(self.shape) * self.dtype.itemsize
+        memory.require(nbytes, f"the dense matrix of shape {self.shape}")
+        dense: Array = self.tosparse().toarray()
+        return dense
+
+    def norm(self) -> float:
+        """The spectral norm: the largest singular value.
+
+        Returns
+        -------
+        float
+        """
+        if min(self.shape) <= _DENSE_SIDE // 8:
+            return float(self._singular_values()[0])
+        # Lanczos on the matrix; a seeded start makes the last digits the same from run to run.
+        start = np.random.default_rng(0).standard_normal(min(self.shape)).astype(self.dtype)
+        return float(svds(self.tosparse(), k=1, v0=start, return_singular_vectors=False)[0])
+
+    def cond(self) -> float:
+        """The condition number: the largest singular value over the smallest.
+
+        Returns
+        -------
+        float
+            ``inf`` for a matrix that is singular to the rounding of its dtype.
+
+        Raises
+        ------
+        ValueError
+            If the smaller side of the matrix exceeds 4096: all singular values are computed.
+        """
+        if min(self.shape) > _DENSE_SIDE:
+            raise ValueError(
+                f"cond computes all singular values, for matrices up to {_DENSE_SIDE} rows or columns; "
+                f"this operator's shape is {self.shape}: use a smaller input_shape"
+            )
+        values = self._singular_values()
+        # numpy.linalg.matrix_rank's bound on what rounding makes of a zero
+        rounding = values[0] * max(self.shape) * np.finfo(self.dtype).eps
+        return float(values[0] / values[-1]) if values[-1] > rounding else math.inf
+
+    def _singular_values(self) -> Array:
+        values: Array = np.linalg.svd(self.todense(), compute_uv=False)
+        return values
+
+
+def _applied(function: Callable[[Array], Array], dtype: np.dtype[Any], x: Array) -> Array:
+    """A function on vectors or columns, for input of any dtype: as NumPy promotes it, integers as float64."""
+    kept = kept_dtype(x.dtype, "x")
+    x = x.astype(kept, copy=False)
+    if kept.kind == "c" and dtype.kind != "c":
+        # A real map of complex columns is that map of twice as many real ones.
+        parts = np.ascontiguousarray(x).reshape(len(x), -1).view(kept.type(0).real.dtype)
+        result = np.ascontiguousarray(function(parts))
+        return result.view(np.result_type(kept, result.dtype, np.complex64)).reshape(-1, *x.shape[1:])
+    return function(x)
+
+
+def own(array: Array) -> Array:
+    """A read-only copy, safe from whoever holds the original."""
+    own = np.array(array)
+    own.setflags(write=False)
+    return own
+
+
+def transposed_csr(matrix: sp.csr_array, format: str) -> Any:
+    """The transpose of a canonical CSR matrix, in a format."""
+    transposed = matrix.T
+    transposed.has_canonical_format = True
+    if format == "csc":
+        return transposed
+    nbytes = matrix.data.nbytes + matrix.indices.nbytes + matrix.indptr.nbytes
+    memory.require(nbytes, f"the transpose of a matrix of shape {matrix.shape}")
+    transposed = transposed.tocsr()
+    transposed.has_canonical_format = True
+    return convert(transposed, format)
