@@ -109,7 +109,7 @@ class ConvFilter(MatrixOperator):
         matrices, spec = self._group_matrices(), self._spec
         outputs, taps = matrices[0].shape
         # (groups, channels of a group, taps, P): all channels of a group and all columns are one batch
-        k = kernels.reshape(spec.groups, spec.c_out // spec.groups, taps, -1)
+        k = kernels.reshape(spec.groups, spec.c_out // spec.groups, taps, *kernels.shape[1:] or (1,))
         batch = k.shape[1] * k.shape[3]
         y = np.stack(
             [
@@ -117,12 +117,12 @@ class ConvFilter(MatrixOperator):
                 for m, kg in zip(matrices, k, strict=True)
             ]
         )
-        return y.transpose(0, 2, 1, 3).reshape(-1, *kernels.shape[1:])
+        return y.transpose(0, 2, 1, 3).reshape(self.shape[0], *kernels.shape[1:])
 
     def _adjoint_times(self, y: Array) -> Array:
         matrices, spec = self._group_matrices(), self._spec
         outputs, taps = matrices[0].shape
-        r = y.reshape(spec.groups, spec.c_out // spec.groups, outputs, -1)
+        r = y.reshape(spec.groups, spec.c_out // spec.groups, outputs, *y.shape[1:] or (1,))
         batch = r.shape[1] * r.shape[3]
         k = np.stack(
             [
@@ -130,7 +130,7 @@ class ConvFilter(MatrixOperator):
                 for m, rg in zip(matrices, r, strict=True)
             ]
         )
-        return k.transpose(0, 2, 1, 3).reshape(-1, *y.shape[1:])
+        return k.transpose(0, 2, 1, 3).reshape(self.shape[1], *y.shape[1:])
 
     def conj(self) -> ConvFilter:
         """The operator of the conjugate input.
@@ -144,11 +144,11 @@ class ConvFilter(MatrixOperator):
             return self
         return ConvFilter.__new__(ConvFilter)._set_up(self._spec, own(self._data.conj()), self._flip, self.name)
 
-    def _adjoint(self) -> _FilterAdjoint:
-        return _FilterAdjoint(self)
+    def _adjoint(self) -> FilterAdjoint:
+        return FilterAdjoint(self)
 
-    def _transpose(self) -> _FilterAdjoint:
-        return _FilterAdjoint(self.conj())
+    def _transpose(self) -> FilterAdjoint:
+        return FilterAdjoint(self.conj())
 
     def _sparse(self, format: str) -> Any:
         return convert(block_diagonal(self._spec, self._group_matrices()), format)
@@ -161,7 +161,7 @@ def _restored_filter(spec: ConvSpec, data: Array, flip: bool, name: str) -> Conv
     return ConvFilter.__new__(ConvFilter)._set_up(spec, own(data), flip, name)
 
 
-class _FilterAdjoint(MatrixOperator):
+class FilterAdjoint(MatrixOperator):
     """The adjoint of a `ConvFilter`: residuals to kernel gradients."""
 
     def __init__(self, of: ConvFilter) -> None:
@@ -169,8 +169,8 @@ class _FilterAdjoint(MatrixOperator):
         self._forward, self._backward = of._adjoint_times, of._times
         LinearOperator.__init__(self, dtype=of.dtype, dims=of.dimsd, dimsd=of.dims, name=f"{of.name}H")
 
-    def conj(self) -> _FilterAdjoint:
-        return _FilterAdjoint(self._of.conj())
+    def conj(self) -> FilterAdjoint:
+        return FilterAdjoint(self._of.conj())
 
     def _adjoint(self) -> ConvFilter:
         return self._of
@@ -182,4 +182,4 @@ class _FilterAdjoint(MatrixOperator):
         return transposed_csr(self._of.conj().tosparse(), format)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _FilterAdjoint, (self._of,)
+        return FilterAdjoint, (self._of,)

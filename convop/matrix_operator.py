@@ -57,14 +57,19 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         """
         if isinstance(x, LinearOperator | ScipyLinearOperator) or np.isscalar(x):
             return super().dot(x)
-        x = x if sp.issparse(x) else as_array(x, "x")
+        x = x.toarray() if sp.issparse(x) else as_array(x, "x")
         columns = self.shape[1]
-        fits = x.shape[:1] == (columns,) and x.ndim <= 2
-        if not fits and x.shape != self.dims and x.shape[:-1] != self.dims:
-            raise ValueError(
-                f"x must have the shape {self.dims} or ({columns},), or a batch of them in a last axis; got {x.shape}"
-            )
-        return super().dot(x)
+        if x.shape == self.dims:
+            return self.matvec(x.reshape(columns)).reshape(self.dimsd)
+        if x.shape[:-1] == self.dims and x.ndim > 1:
+            return self.matmat(x.reshape(columns, x.shape[-1])).reshape(*self.dimsd, x.shape[-1])
+        if x.shape == (columns,):
+            return self.matvec(x)
+        if x.ndim == 2 and len(x) == columns:
+            return self.matmat(x)
+        raise ValueError(
+            f"x must have the shape {self.dims} or ({columns},), or a batch of them in a last axis; got {x.shape}"
+        )
 
     def tosparse(self, format: str = "csr") -> Any:
         """The operator as a SciPy sparse array, built at once and yours to change.
@@ -159,9 +164,10 @@ def _applied(function: Callable[[Array], Array], dtype: np.dtype[Any], x: Array)
     x = x.astype(kept, copy=False)
     if kept.kind == "c" and dtype.kind != "c":
         # A real map of complex columns is that map of twice as many real ones.
-        parts = np.ascontiguousarray(x).reshape(len(x), -1).view(kept.type(0).real.dtype)
+        columns = x.shape[1] if x.ndim > 1 else 1
+        parts = np.ascontiguousarray(x).reshape(len(x), columns).view(kept.type(0).real.dtype)
         result = np.ascontiguousarray(function(parts))
-        return result.view(np.result_type(kept, result.dtype, np.complex64)).reshape(-1, *x.shape[1:])
+        return result.view(np.result_type(kept, result.dtype, np.complex64)).reshape(len(result), *x.shape[1:])
     return function(x)
 
 

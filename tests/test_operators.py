@@ -168,6 +168,14 @@ def test_lists_and_sparse_arrays_apply():
     assert_allclose(A @ X, A @ X.toarray(), rtol=1e-15)
 
 
+@pytest.mark.parametrize("x_dtype", [float, complex, int])
+def test_a_batch_may_be_empty(x_dtype):
+    A = Conv(np.ones((2, 2)), (3, 4))
+    for op in (A, A.T, ConvFilter(np.ones((3, 4)), (2, 2)), ConvFilter(np.ones((3, 4)), (2, 2)).H):
+        assert (op @ np.zeros((op.shape[1], 0), x_dtype)).shape == (op.shape[0], 0)
+        assert (op @ np.zeros((*op.dims, 0), x_dtype)).shape == (*op.dimsd, 0)
+
+
 def test_kernel_is_a_read_only_copy():
     K = np.arange(4.0).reshape(2, 2)
     A = Conv(K, (3, 3))
