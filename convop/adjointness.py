@@ -11,18 +11,20 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from .backend import Array, kept_dtype
+from .backend import Array
+from .dtypes import kept_dtype
 
 __all__ = ["DotTest", "Maps", "as_maps", "assert_adjoint", "dottest"]
 
 # Rounding errors that are no one's fault: so many units in the last place of the quantities compared, and so
 # many standard deviations of the noise that the operator itself shows.
 _ULPS = 16
-_SIGMAS = 10
-# Up to so many rows plus columns the whole matrix and its adjoint are compared, entry by entry.
+_SIGMAS = 16
+# So many units may be the noise of a right operator, whose value may be a difference of larger parts.
+_NOISE_ULPS = 1024
+# Rows and columns are compared in so many blocks each; in small operators every entry by itself.
+_BLOCKS = 32
 _ENTRYWISE = 160
-# Beyond that, so many single columns and rows drawn at random, and the outermost ones.
-_DRAWN = 4
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,19 @@ def dottest(
 
     Notes
     -----
-    Compared are: superposition and ``A 0 == 0``, in both directions, so that an affine map fails; inner
-    products on dense vectors whose entries are all between 1/2 and 3/2 in modulus, so that one wrong entry
-    shows wherever it is; ``<A x, A x>`` with ``<x, A^H A x>``, which no scaling of the adjoint survives; and
-    single columns and rows, all of them for a small operator.
+    Compared are: superposition and ``A 0 == 0``, in both directions, so that an affine map fails; ``<A x, y>`` with
+    ``<x, A^H y>`` on dense vectors, whose entries have moduli between 1/2 and 3/2 and random signs, so that one
+    wrong entry shows wherever it is and none hides behind another; and the same on sparse ones, each pair out
+    of 32 random parts of `x` and 32 of `y`. In a small operator every part is one entry.
 
     Rounding errors add up at random, so an inner product of n terms is compared to within a multiple of
     ``eps*norm(A x)*norm(y)/sqrt(n)`` and of the operator's own noise, which the superposition shows, and not to
-    a fixed fraction. All comparisons are relative: the scale of the operator does not matter.
+    a fixed fraction. Sparse vectors have less of it, which is what makes a single small entry count. All
+    comparisons are relative: the scale of the operator does not matter.
+
+    The precision is that of what the operator returns: one that claims float64 and returns float32 is tested as
+    float32. An operator whose values are differences of parts a thousand times larger is noisier than the
+    test allows for: give it an `rtol`.
 
     Operators that are linear over the reals only (PyLops' ``clinear=False``) are compared by the real parts of
     the products.
@@ -117,9 +124,7 @@ def dottest(
     """
     if trials < 1:
         raise ValueError(f"trials must be at least 1, got {trials}")
-    maps = as_maps(op)
-    with np.errstate(all="ignore"):  # NaN, infinities and overflow are findings here, not accidents
-        result = _worst(_comparisons(maps, np.random.default_rng(rng), trials, rtol))
+    result = _tested(as_maps(op), rng, trials, rtol)
     if raise_error and not result.passed:
         raise AssertionError(f"{_describe(op)}: {result}")
     return result
@@ -182,8 +187,7 @@ def assert_adjoint(
         (math.prod(outputs), math.prod(inputs)),
         kept_dtype(np.dtype(dtype), "dtype"),
     )
-    with np.errstate(all="ignore"):
-        result = _worst(_comparisons(maps, np.random.default_rng(rng), 3, None))
+    result = _tested(maps, rng, 3, None)
     if not result.passed:
         raise AssertionError(f"forward and adjoint: {result}")
     return result
@@ -226,6 +230,13 @@ def _probe_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 def _describe(op: Any) -> str:
     return f"{type(op).__name__} of shape {tuple(op.shape)}" if hasattr(op, "shape") else type(op).__name__
+
+
+def _tested(maps: Maps, rng: int | np.random.Generator, trials: int, rtol: float | None) -> DotTest:
+    if 0 in maps.shape:
+        return DotTest(True, 0.0, 0.0, "an operator without entries")
+    with np.errstate(all="ignore"):  # NaN, infinities and overflow are findings here, not accidents
+        return _worst(_comparisons(maps, np.random.default_rng(rng), trials, rtol))
 
 
 def _worst(comparisons: Iterable[DotTest]) -> DotTest:
@@ -296,18 +307,11 @@ def _comparisons(maps: Maps, rng: np.random.Generator, trials: int, rtol: float 
         yield from _superposition(A, rtol)
         yield from _superposition(AH, rtol)
         x, y = A.draw(), AH.draw()
-        u, v = A(x), AH(y)
-        yield _inner_products(A, AH, (x, u), (y, v), "<A x, y> == <x, A^H y>", rtol)
-        if maps.dtype.kind == "c" or u.dtype.kind == v.dtype.kind == "f":  # the images are vectors to apply to
-            back = (u / (_largest(u) or 1.0)).astype(maps.dtype)
-            yield _inner_products(A, AH, (x, u), (back, AH(back)), "<A x, A x> == <x, A^H A x>", rtol)
-            back = (v / (_largest(v) or 1.0)).astype(maps.dtype)
-            yield _inner_products(AH, A, (y, v), (back, A(back)), "<A^H y, A^H y> == <y, A A^H y>", rtol)
+        yield _inner_products(A, AH, (x, y), (1, 1), "<A x, y> == <x, A^H y>", rtol)
+    blocks = (min(A.columns, _BLOCKS), min(A.rows, _BLOCKS))
     if A.rows + A.columns <= _ENTRYWISE:
-        yield _entry_by_entry(A, AH, rtol)
-    else:
-        yield from _single_columns(A, AH, (y, v), "column", rtol)
-        yield from _single_columns(AH, A, (x, u), "row", rtol)
+        blocks = (A.columns, A.rows)
+    yield _inner_products(A, AH, (A.draw(), AH.draw()), blocks, "<A x, y> == <x, A^H y> on parts of x and y", rtol)
 
 
 def _superposition(P: _Probe, rtol: float | None) -> Iterator[DotTest]:
@@ -323,62 +327,84 @@ def _superposition(P: _Probe, rtol: float | None) -> Iterator[DotTest]:
     P.size = max(P.size, _norm(u), _norm(w), _norm(uw))
     scale = 3 * P.size
     # Sums of n terms lose up to sqrt(n) units where they are added one after the other.
-    allowed = P.eps * (_ULPS + math.sqrt(P.columns)) * scale
+    allowed = P.eps * (_NOISE_ULPS + math.sqrt(P.columns)) * scale
     yield _compared(_norm(uw - (a * u + b * w)), allowed, scale, f"superposition of the {P.name}", rtol)
     zero = P(np.zeros(P.columns, dtype=P.maps.dtype))
     yield _compared(_norm(zero), 0.0, scale, f"the {P.name} of zero", rtol)
 
 
 def _inner_products(
-    P: _Probe, Q: _Probe, x_u: tuple[Array, Array], y_v: tuple[Array, Array], name: str, rtol: float | None
+    A: _Probe, AH: _Probe, x_y: tuple[Array, Array], blocks: tuple[int, int], name: str, rtol: float | None
 ) -> DotTest:
-    (x, u), (y, v) = x_u, y_v
-    left, right = _inner(u, y), _inner(x, v)
-    error = abs(left - right) if P.maps.complex_linear else abs(left.real - right.real)
-    forward, backward = max(_norm(u), P.size) * _norm(y), _norm(x) * max(_norm(v), Q.size)
-    eps = max(P.eps, Q.eps)
-    noise = _norm(P.noise) * _norm(y) / math.sqrt(P.rows) + _norm(Q.noise) * _norm(x) / math.sqrt(P.columns)
-    rounding = forward / math.sqrt(P.rows) + backward / math.sqrt(P.columns) + abs(left)
-    return _compared(error, _ULPS * eps * rounding + _SIGMAS * noise, (forward + backward) / 2, name, rtol)
+    """``<A x_b, y_c> == <x_b, A^H y_c>`` for all pairs of parts of x and of y.
+
+    So many applications as there are parts give the products of all pairs: `A x_b` is multiplied by the whole of
+    y, and summed by parts. Of all pairs the worst is returned.
+    """
+    x, y = x_y
+    of_x, of_y = (_Parts(A.rng, len(z), count) for z, count in zip(x_y, blocks, strict=True))
+
+    def images(P: _Probe, z: Array, of_z: _Parts, w: Array, of_w: _Parts) -> tuple[Array, Array]:
+        """Products of the images of all parts of z with all parts of w, and the norms of the images."""
+        products, norms = [], []
+        rest = P(z)
+        for part in of_z:
+            u = P(_only(z, part))
+            rest -= u
+            products.append(of_w.sums(u.conj() * w))
+            # A whole image may vanish by chance; its rounding errors do not.
+            norms.append(max(_norm(u), P.size) if len(part) == len(z) else _norm(u))
+        # The images of the parts add up to the image of the whole, but for their noise.
+        P.noise = np.maximum(P.noise, np.abs(rest))
+        return np.stack(products), np.array(norms)
+
+    left, u_norms = images(A, x, of_x, y, of_y)
+    right, v_norms = images(AH, y, of_y, x, of_x)
+    right = right.conj().T
+    error = np.abs(left - right) if A.maps.complex_linear else np.abs(left.real - right.real)
+    x_norms, y_norms = of_x.norms(x), of_y.norms(y)
+    size = np.outer(u_norms, y_norms) / math.sqrt(A.rows) + np.outer(x_norms, v_norms) / math.sqrt(A.columns)
+    # The noise of the whole may sit in a few rows or be spread over all. A part of x makes a share of it: that of
+    # its image, or what random signs leave.
+    forward = np.maximum(of_y.norms(A.noise * y), _norm(A.noise) * y_norms / math.sqrt(A.rows))
+    backward = np.maximum(of_x.norms(AH.noise * x), _norm(AH.noise) * x_norms / math.sqrt(A.columns))
+    noise = forward[None, :] * _shares(u_norms, A)[:, None] + backward[:, None] * _shares(v_norms, AH)[None, :]
+    allowed = _ULPS * max(A.eps, AH.eps) * (size + np.abs(left)) + _SIGMAS * noise
+    scale = np.outer(u_norms, y_norms) + np.outer(x_norms, v_norms)
+    limit = allowed if rtol is None else rtol * scale
+    excess = np.where(error == 0, 0.0, error / limit)  # 0/0 is no error, x/0 is infinite, NaN the worst of all
+    worst = np.unravel_index(np.argmax(np.where(np.isnan(excess), np.inf, excess)), excess.shape)
+    return _compared(float(error[worst]), float(allowed[worst]), float(scale[worst]), name, rtol)
 
 
-def _single_columns(P: _Probe, Q: _Probe, y_v: tuple[Array, Array], name: str, rtol: float | None) -> Iterator[DotTest]:
-    """``<A e_j, y> == (A^H y)_j`` for the first, the last and some other columns."""
-    y, v = y_v
-    drawn = P.rng.choice(P.columns, min(_DRAWN, P.columns), replace=False)
-    for j in sorted({0, P.columns - 1, *drawn.tolist()}):
-        unit = np.zeros(P.columns, dtype=P.maps.dtype)
-        unit[j] = 1
-        u = P(unit)
-        left, right = _inner(u, y), complex(v[j])
-        error = abs(left - right) if P.maps.complex_linear else abs(left.real - right.real)
-        size = _norm(u) * _norm(y) / math.sqrt(P.rows) + _norm(v) / math.sqrt(P.columns) + abs(left)
-        allowed = _ULPS * max(P.eps, Q.eps) * size + _SIGMAS * _largest(Q.noise)
-        yield _compared(error, allowed, size, f"{name} {j}", rtol)
+class _Parts:
+    """The elements of a vector in so many random parts of about equal size."""
+
+    def __init__(self, rng: np.random.Generator, length: int, count: int) -> None:
+        self._order = rng.permutation(length)
+        self._starts = np.arange(count) * length // count
+
+    def __iter__(self) -> Iterator[Array]:
+        return iter(np.split(self._order, self._starts[1:]))
+
+    def sums(self, values: Array) -> Array:
+        """Sum of each part, added pairwise: one after the other would lose digits in long vectors."""
+        totals: Array = np.add.reduceat(values[self._order], self._starts)
+        return totals
+
+    def norms(self, values: Array) -> Array:
+        return np.sqrt(self.sums(np.abs(values) ** 2))
 
 
-def _entry_by_entry(A: _Probe, AH: _Probe, rtol: float | None) -> DotTest:
-    def matrix(P: _Probe) -> Array:
-        return np.stack([P(e) for e in np.eye(P.columns, dtype=P.maps.dtype)], axis=1)
-
-    forward, adjoint = matrix(A), matrix(AH).conj().T
-    if not A.maps.complex_linear:  # on real unit vectors such an operator shows its real part only
-        forward, adjoint = forward.real, adjoint.real
-    error = np.abs(forward - adjoint)
-    # What rounding can do to an entry is measured by its column and its row.
-    size = np.linalg.norm(forward, axis=0)[None, :] + np.linalg.norm(adjoint, axis=1)[:, None]
-    allowed = _ULPS * max(A.eps, AH.eps) * size + _SIGMAS * (_largest(A.noise) + _largest(AH.noise))
-    bad = error / np.where(allowed > 0, allowed, 1) + np.where((allowed == 0) & (error > 0), np.inf, 0)
-    i, j = np.unravel_index(np.argmax(np.where(np.isnan(bad), np.inf, bad)), bad.shape)
-    scale = max(float(size[i, j]), _largest(size) * 2.0**-40)
-    return _compared(
-        float(error[i, j]), float(allowed[i, j]), scale, f"entry ({i}, {j}) of the matrix and its adjoint", rtol
-    )
+def _shares(norms: Array, P: _Probe) -> Array:
+    return np.maximum(norms / P.size if P.size else norms, 1 / math.sqrt(len(norms)))
 
 
-def _inner(a: Array, b: Array) -> complex:
-    """``sum conj(a) b``, added pairwise."""
-    return complex((a.conj() * b).sum())
+def _only(z: Array, part: Array) -> Array:
+    """A vector with all elements zero but those of one part."""
+    alone = np.zeros_like(z)
+    alone[part] = z[part]
+    return alone
 
 
 def _norm(a: Array) -> float:

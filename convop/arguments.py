@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
-from typing import TypeAlias
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["IntOrSequence", "Padding", "integer", "paddings", "per_axis", "sizes", "spatial_dimensions"]
+__all__ = [
+    "IntOrSequence",
+    "Padding",
+    "boolean",
+    "integer",
+    "one_of",
+    "paddings",
+    "per_axis",
+    "sizes",
+    "spatial_dimensions",
+]
 
 NAMED_PADDINGS = ("valid", "same", "full")
 
@@ -26,9 +36,28 @@ def integer(name: str, value: object) -> int:
         raise TypeError(f"{name} must be an integer, got {value!r} of type {type(value).__name__}") from None
 
 
-def _integers(name: str, value: object) -> tuple[int, ...]:
+def boolean(name: str, value: object) -> bool:
+    """True or False, and nothing that is merely taken for one."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def one_of(name: str, value: object, choices: Iterable[str]) -> str:
+    """One of some words."""
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
+    return value
+
+
+def _is_sequence(value: object) -> bool:
+    """Whether a value stands for several; an array without axes has `__iter__` and does not."""
+    return hasattr(value, "__iter__") and getattr(value, "shape", None) != ()
+
+
+def _integers(name: str, value: Any) -> tuple[int, ...]:
     """A tuple of ints from an int or any sequence of them."""
-    if isinstance(value, str | bytes) or not hasattr(value, "__iter__"):
+    if isinstance(value, str | bytes) or not _is_sequence(value):
         return (integer(name, value),)
     return tuple(integer(name, v) for v in value)
 
@@ -56,7 +85,7 @@ def spatial_dimensions(inputs: tuple[int, ...], kernel: tuple[int, ...]) -> int:
 def per_axis(name: str, value: object, ndim: int, *, least: int = 1) -> tuple[int, ...]:
     """One integer per spatial axis from one for all or a sequence."""
     values = _integers(name, value)
-    if len(values) == 1 and not hasattr(value, "__iter__"):
+    if len(values) == 1 and not _is_sequence(value):
         values = values * ndim
     if len(values) != ndim:
         raise ValueError(f"{name} must be one integer or {ndim} (one per spatial axis), got {value!r}")
@@ -66,7 +95,7 @@ def per_axis(name: str, value: object, ndim: int, *, least: int = 1) -> tuple[in
 
 
 def paddings(
-    padding: object,
+    padding: Any,
     space: tuple[int, ...],
     taps: tuple[int, ...],
     strides: tuple[int, ...],
@@ -78,7 +107,7 @@ def paddings(
         if padding not in NAMED_PADDINGS:
             raise ValueError(f"padding must be numbers or one of {', '.join(NAMED_PADDINGS)}; got {padding!r}")
         return tuple(_named_padding(padding, *axis) for axis in zip(space, taps, strides, dilations, strict=True))
-    if not hasattr(padding, "__iter__"):
+    if not _is_sequence(padding):
         width = integer("padding", padding)
         return ((width, width),) * ndim
     pairs = tuple(_pair(p) for p in padding)
@@ -93,7 +122,7 @@ def paddings(
 
 def _pair(value: object) -> tuple[int, int]:
     ends = _integers("padding", value)
-    if len(ends) == 1 and not hasattr(value, "__iter__"):
+    if len(ends) == 1 and not _is_sequence(value):
         return ends[0], ends[0]
     if len(ends) != 2:
         raise ValueError(f"padding of one axis must be an integer or a pair (lo, hi), got {value!r}")

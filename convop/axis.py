@@ -105,6 +105,12 @@ class AxisRows:
         a, b = self.interior
         return int((self.stop - self.start).sum()) + (b - a) * (self.shared[1] - self.shared[0])
 
+    @property
+    def longest(self) -> int:
+        """Entries of the longest row."""
+        a, b = self.interior
+        return max(int((self.stop - self.start).max(initial=0)), (self.shared[1] - self.shared[0]) * (b > a))
+
     def full(self) -> tuple[Ints, Ints, Ints]:
         """`base`, `start` and `stop` of all rows."""
         a, b = self.interior
@@ -216,6 +222,17 @@ class Axis:
         return distinct[inverse]
 
     @property
+    def _merges(self) -> bool:
+        """Whether taps of one row may meet in one source, so that rows of the boundary list their own."""
+        return self.mode != "zeros" and not (self.mode == "circular" and self.extent <= self.inputs)
+
+    @property
+    def table_nbytes(self) -> int:
+        """Bytes that making `rows` takes at most: some integers a row of the boundary, or a tap of such a row."""
+        a, b = self.interior
+        return 8 * (self.outputs - (b - a)) * (6 * self.taps if self._merges else 10)
+
+    @property
     def boundary(self) -> Ints:
         """Outputs before and after the interior."""
         a, b = self.interior
@@ -230,6 +247,8 @@ class Axis:
         a, b = self.interior
         if b - a == m:
             return m * self.taps
+        if self.mode == "circular":  # every row alike
+            return m * int(self.counts(np.zeros(1, dtype=np.int64))[0])
 
         def listed(start: int, stop: int) -> int:
             return sum(int(self.counts(np.arange(c, min(c + _CHUNK, stop))).sum()) for c in range(start, stop, _CHUNK))
@@ -245,8 +264,8 @@ class Axis:
             near = min(m, max(0, (self.lo - self.extent) // s))
             far = max(near, min(m, (self.lo + n) // s + 1))
             return total(near, far) + (m - (far - near)) * (self.mode == "replicate")
-        # The other modes repeat with the period of the extension.
-        period = n if self.mode == "circular" else max(1, 2 * (n - (self.mode == "reflect")))
+        # Mirrors repeat with the period of the extension.
+        period = max(1, 2 * (n - (self.mode == "reflect")))
         cycle = period // math.gcd(s, period)
         if m <= cycle:
             return total(0, m)
@@ -265,8 +284,8 @@ class Axis:
             start = np.clip(-(begin // self.dilation), 0, self.taps)
             stop = np.clip((self.inputs - 1 - begin) // self.dilation + 1, 0, self.taps)
             return self._rows(begin, start, np.maximum(start, stop), tap * self.dilation, tap, shared=0)
-        if self.mode == "circular" and self.extent <= self.inputs:
-            # At most one wrap: the taps from some tap on come first, shifted back by n. Written after one
+        if not self._merges:
+            # Circular, and at most one wrap: the taps from some tap on come first, shifted back by n. Written after one
             # another, the shifted and the plain taps contain every row as a stretch of k entries.
             base = begin % self.inputs
             start = np.minimum((self.inputs - 1 - base) // self.dilation + 1, self.taps)

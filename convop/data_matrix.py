@@ -43,8 +43,9 @@ def group_matrices(spec: ConvSpec, x: Array, *, flip: bool) -> list[sp.csr_array
     taps = math.prod(axis.taps for axis in spec.axes)
     group_inputs = spec.c_in // spec.groups
     entries = outputs * taps * spec.c_in
-    # The matrices with their indices, and the table of sources while they are made.
-    memory.require(entries * (x.dtype.itemsize + 8) + outputs * taps * 9, f"the data matrix of {spec}")
+    # The matrices with their indices; while they are made the sources, and one group before it is compressed.
+    making = outputs * taps * (9 + 2 * group_inputs * (x.dtype.itemsize + 4))
+    memory.require(entries * (x.dtype.itemsize + 8) + making, f"the data matrix of {spec}")
     source, read = _sources(spec, flip)
     source = source.reshape(outputs, 1, taps)
     present = np.broadcast_to(read.reshape(outputs, 1, taps), (outputs, group_inputs, taps))

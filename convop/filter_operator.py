@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from threading import Lock
 from typing import Any, Self
 
 import numpy as np
@@ -10,11 +9,12 @@ import numpy.typing as npt
 import scipy.sparse as sp
 from pylops import LinearOperator
 
-from .arguments import IntOrSequence, Padding
-from .backend import Array, as_array, as_kernel
+from .arguments import IntOrSequence, Padding, boolean, one_of
+from .backend import Array, as_kernel
 from .data_matrix import block_diagonal, group_matrices
 from .matrix import convert
 from .matrix_operator import MatrixOperator, own, transposed_csr
+from .parallel import ForkSafeLock
 from .spec import ConvSpec
 
 __all__ = ["ConvFilter"]
@@ -62,7 +62,7 @@ class ConvFilter(MatrixOperator):
         dtype: npt.DTypeLike | None = None,
         name: str = "CF",
     ) -> None:
-        data = own(as_kernel(as_array(x, "x"), dtype))
+        data = own(as_kernel(x, dtype, what="x"))
         spec = ConvSpec(
             data.shape,
             kernel_shape,
@@ -72,14 +72,13 @@ class ConvFilter(MatrixOperator):
             groups=groups,
             padding_mode=padding_mode,
         )
-        if engine not in ("auto", "measure", "csr"):
-            raise ValueError(f"engine must be one of auto, measure, csr for a ConvFilter; got {engine!r}")
-        self._set_up(spec, data, bool(flip), name)
+        one_of("engine", engine, ("auto", "measure", "csr"))
+        self._set_up(spec, data, boolean("flip", flip), name)
 
     def _set_up(self, spec: ConvSpec, data: Array, flip: bool, name: str) -> Self:
         self._spec, self._data, self._flip = spec, data, flip
         self._groups: list[sp.csr_array] | None = None
-        self._lock = Lock()
+        self._lock = ForkSafeLock()
         self._forward, self._backward = self._times, self._adjoint_times
         LinearOperator.__init__(self, dtype=data.dtype, dims=spec.kernel_shape, dimsd=spec.output_shape, name=name)
         return self
@@ -124,12 +123,13 @@ class ConvFilter(MatrixOperator):
         outputs, taps = matrices[0].shape
         r = y.reshape(spec.groups, spec.c_out // spec.groups, outputs, *y.shape[1:] or (1,))
         batch = r.shape[1] * r.shape[3]
+        # m^H r as conj(m^T conj(r)): of a real matrix that copies nothing.
         k = np.stack(
             [
-                (m.conj().T @ rg.transpose(1, 0, 2).reshape(outputs, batch)).reshape(taps, r.shape[1], r.shape[3])
-                for m, rg in zip(matrices, r, strict=True)
+                (m.T @ rg.transpose(1, 0, 2).reshape(outputs, batch)).reshape(taps, r.shape[1], r.shape[3])
+                for m, rg in zip(matrices, r.conj(), strict=True)
             ]
-        )
+        ).conj()
         return k.transpose(0, 2, 1, 3).reshape(self.shape[1], *y.shape[1:])
 
     def conj(self) -> ConvFilter:

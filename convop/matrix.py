@@ -18,7 +18,7 @@ import numpy.typing as npt
 import scipy.sparse as sp
 
 from . import memory
-from .arguments import IntOrSequence, Padding
+from .arguments import IntOrSequence, Padding, boolean, one_of
 from .axis import AxisRows, Ints
 from .backend import Array, as_kernel
 from .parallel import run_blocks, workers
@@ -31,6 +31,8 @@ FORMATS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
 
 # Up to here the NumPy builder is done before the compiled one would even be imported.
 _SMALL = 2**16
+# The broadcast has two axes a spatial dimension and two more, of the 64 that NumPy allows.
+_MOST_BROADCAST_AXES = 31
 # Blocks of rows per worker: rows near the boundary are shorter, so equal blocks are unequal work.
 _BLOCKS_PER_WORKER = 4
 # Bytes of a Python object and its place in a dict or list, for the two formats made of them.
@@ -103,8 +105,7 @@ def kernel2matrix(
            [0., 1., 1.],
            [1., 0., 1.]])
     """
-    if format not in FORMATS:
-        raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
+    format_name = one_of("format", format, FORMATS)
     values = as_kernel(kernel, dtype)
     spec = ConvSpec(
         input_shape,
@@ -115,7 +116,7 @@ def kernel2matrix(
         groups=groups,
         padding_mode=padding_mode,
     )
-    return convert(build(spec, flipped(spec, values) if flip else values), format)
+    return convert(build(spec, flipped(spec, values) if boolean("flip", flip) else values), format_name)
 
 
 def flipped(spec: ConvSpec, kernel: Array) -> Array:
@@ -142,9 +143,10 @@ def build(spec: ConvSpec, kernel: Array) -> sp.csr_array:
     MemoryError
         If it does not fit the free memory.
     """
+    spec, kernel = _without_unit_axes(spec, kernel)
     _require_memory(spec, kernel.dtype)
     tables = _Tables.of(spec)
-    if spec.nnz <= _SMALL:
+    if tables.small:
         small = _SmallTables(tables)
         (indices, indptr), data = small.structure(), small.values(kernel)
     else:
@@ -152,27 +154,27 @@ def build(spec: ConvSpec, kernel: Array) -> sp.csr_array:
     return _canonical(data, indices, indptr, spec.shape)
 
 
-def with_values(matrix: sp.csr_array, spec: ConvSpec, kernel: Array) -> sp.csr_array:
-    """The matrix of the same spec with another kernel; column indices and row pointers are shared.
+def with_values(spec: ConvSpec, kernel: Array, indices: Array, indptr: Array) -> sp.csr_array:
+    """The matrix of a spec and a kernel on the structure of a matrix of that spec, which is shared.
 
     Parameters
     ----------
-    matrix : scipy.sparse.csr_array
-        What `build` returned for `spec`.
     spec : ConvSpec
-        Geometry of both.
+        Geometry.
     kernel : ndarray
-        The new taps.
+        Taps in the dtype of the matrix, not flipped.
+    indices, indptr : ndarray
+        Of a matrix that `build` returned for `spec`.
 
     Returns
     -------
     scipy.sparse.csr_array
     """
+    spec, kernel = _without_unit_axes(spec, kernel)
     memory.require(spec.nnz * kernel.dtype.itemsize, f"the values of the matrix of {spec}")
     tables = _Tables.of(spec)
-    small = spec.nnz <= _SMALL
-    data = _SmallTables(tables).values(kernel) if small else _large_values(tables, kernel)
-    return _canonical(data, matrix.indices, matrix.indptr, spec.shape)
+    data = _SmallTables(tables).values(kernel) if tables.small else _large_values(tables, kernel)
+    return _canonical(data, indices, indptr, spec.shape)
 
 
 def convert(matrix: sp.csr_array, format: str) -> Any:
@@ -192,13 +194,14 @@ def convert(matrix: sp.csr_array, format: str) -> Any:
     Raises
     ------
     MemoryError
-        If the format needs more than the free memory; ``"dia"`` and ``"bsr"`` can be far larger than CSR.
+        If the format needs more than the free memory; ``"dia"`` can be far larger than CSR.
     """
     if format == "csr":
         return matrix
     nnz, itemsize = matrix.nnz, matrix.dtype.itemsize
     index = max(matrix.indices.dtype.itemsize, 4)
     if format == "dia":
+        memory.require(3 * 8 * nnz, "counting the diagonals of the matrix")
         rows = np.repeat(np.arange(matrix.shape[0]), np.diff(matrix.indptr))
         diagonals = np.unique(matrix.indices - rows).size
         nbytes = diagonals * (matrix.shape[1] * itemsize + index)
@@ -213,13 +216,30 @@ def convert(matrix: sp.csr_array, format: str) -> Any:
         return matrix.asformat(format)
 
 
+def _without_unit_axes(spec: ConvSpec, kernel: Array) -> tuple[ConvSpec, Array]:
+    """The same matrix without axes of one input, one tap and one output, which would only make lines short."""
+    kept = [a for a, axis in enumerate(spec.axes) if not axis.inputs == axis.taps == axis.outputs == 1]
+    if len(kept) == spec.ndim or not kept:
+        return spec, kernel
+    front = len(spec.kernel_shape) - spec.ndim
+    taps = (*spec.kernel_shape[:front], *(spec.axes[a].taps for a in kept))
+    parameters = {k: [spec.parameters()[k][a] for a in kept] for k in ("stride", "padding", "dilation")}
+    inputs = (*spec.input_shape[: int(spec.channels)], *(spec.axes[a].inputs for a in kept))
+    reduced = ConvSpec(inputs, taps, groups=spec.groups, padding_mode=spec.padding_mode, **parameters)
+    return reduced, kernel.reshape(taps)
+
+
 def _require_memory(spec: ConvSpec, dtype: np.dtype[Any]) -> None:
-    # Asking the system costs more than a small matrix. Rows are checked first: for an absurd padding even
-    # counting the entries takes long.
-    if spec.shape[0] > _SMALL:
-        memory.require(spec.shape[0] * 4, f"the row pointers of the matrix of {spec}")
+    if max(spec.shape) >= 2**63:
+        raise ValueError(f"a matrix of shape {spec.shape} is beyond 64-bit indices; use a smaller input_shape")
+    # Asking the system costs more than a small matrix. Rows and tables are checked first: for an absurd
+    # padding even counting the entries takes long.
+    tables = sum(axis.table_nbytes for axis in spec.axes)
+    if max(spec.shape[0], tables // 8) > _SMALL:
+        memory.require(spec.shape[0] * 4 + tables, f"the row pointers and axis tables of the matrix of {spec}")
     if spec.nnz > _SMALL:
-        memory.require(spec.matrix_nbytes(dtype), f"the matrix of {spec} with {spec.nnz} entries")
+        nbytes = spec.matrix_nbytes(dtype) + tables
+        memory.require(nbytes, f"the matrix of {spec} with {spec.nnz} entries")
 
 
 def _canonical(data: Array, indices: Array, indptr: Array, shape: tuple[int, int]) -> sp.csr_array:
@@ -241,6 +261,13 @@ class _Tables:
         return cls(spec, tuple(axis.rows() for axis in spec.axes))
 
     @property
+    def small(self) -> bool:
+        """Whether the broadcast of all rows, filled up to the longest, is done before a compiled loop is loaded."""
+        longest = math.prod(table.longest for table in self.rows)
+        size = self.spec.shape[0] * self.group_inputs * longest
+        return size <= _SMALL and self.spec.ndim <= _MOST_BROADCAST_AXES
+
+    @property
     def group_inputs(self) -> int:
         return self.spec.c_in // self.spec.groups
 
@@ -256,8 +283,7 @@ class _Tables:
     def merged(self, kernel: Array) -> Array:
         """The kernel with its spatial axes over the entries of the axis tables: ``(c_out, c_in/groups, *E)``.
 
-        Taps that meet in one entry are summed, axis by axis. Never larger than the matrix itself by more
-        than the kernel.
+        Taps that meet in one entry are summed, axis by axis.
         """
         k = kernel if self.spec.channels else kernel[None, None]
         for a, table in enumerate(self.rows, start=2):
@@ -390,6 +416,8 @@ def _large_values(tables: _Tables, kernel: Array) -> Array:
     # The loops only copy, so one compiled version serves all dtypes of a width.
     bits = {4: np.uint32, 8: np.uint64, 16: np.complex128}[values.itemsize]
     target: Array = values.view(bits)
+    # A read-only array is another type to Numba, and would be compiled for again.
+    merged = merged if merged.flags.writeable else merged.copy()
     taps: Array = merged.reshape(spec.c_out, -1).view(bits)
     _in_blocks(lambda start, stop: fill_values(target, taps, start, stop, *arguments), spec.shape[0])
     return values

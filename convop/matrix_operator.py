@@ -13,13 +13,17 @@ from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
 from scipy.sparse.linalg import svds
 
 from . import memory
-from .backend import Array, as_array, kept_dtype
+from .arguments import one_of
+from .backend import Array, as_array
+from .dtypes import kept_dtype
 from .matrix import FORMATS, convert
 
 __all__ = ["MatrixOperator", "own", "transposed_csr"]
 
 # All singular values are computed up to this smaller side: some seconds and half a GiB.
 _DENSE_SIDE = 4096
+# The largest alone is found from the dense matrix up to this smaller side.
+_SMALL_SIDE = 512
 
 
 class MatrixOperator(LinearOperator):  # type: ignore[misc]
@@ -29,10 +33,10 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
     _backward: Callable[[Array], Array]
 
     def _matvec(self, x: Any) -> Array:
-        return _applied(self._forward, self.dtype, x.toarray() if sp.issparse(x) else x)
+        return _applied(self._forward, self.dtype, x)
 
     def _rmatvec(self, x: Any) -> Array:
-        return _applied(self._backward, self.dtype, x.toarray() if sp.issparse(x) else x)
+        return _applied(self._backward, self.dtype, x)
 
     _matmat = _matvec
     _rmatmat = _rmatvec
@@ -88,14 +92,12 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         MemoryError
             If it does not fit the free memory.
         """
-        if format not in FORMATS:
-            raise ValueError(f"format must be one of {', '.join(FORMATS)}; got {format!r}")
-        return self._sparse(format)
+        return self._sparse(one_of("format", format, FORMATS))
 
     def _sparse(self, format: str) -> Any:
         raise NotImplementedError
 
-    def todense(self, backend: str = "numpy") -> Array:  # noqa: ARG002 - PyLops' signature
+    def todense(self, backend: str = "numpy") -> Array:
         """The operator as a dense matrix.
 
         Parameters
@@ -112,6 +114,7 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         MemoryError
             If it does not fit the free memory.
         """
+        one_of("backend", backend, ("numpy",))
         nbytes = math.prod(self.shape) * self.dtype.itemsize
         memory.require(nbytes, f"the dense matrix of shape {self.shape}")
         dense: Array = self.tosparse().toarray()
@@ -123,43 +126,63 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         Returns
         -------
         float
+            NaN if the operator has entries that are not finite.
         """
-        if min(self.shape) <= _DENSE_SIDE // 8:
-            return float(self._singular_values()[0])
+        matrix = self._with_used_columns()
+        if not np.isfinite(matrix.data).all():
+            return math.nan
+        if not matrix.data.any():
+            return 0.0
+        if min(matrix.shape) <= _SMALL_SIDE and math.prod(matrix.shape) <= _SMALL_SIDE * _DENSE_SIDE:
+            return float(np.linalg.norm(matrix.toarray(), 2))
         # Lanczos on the matrix; a seeded start makes the last digits the same from run to run.
-        start = np.random.default_rng(0).standard_normal(min(self.shape)).astype(self.dtype)
-        return float(svds(self.tosparse(), k=1, v0=start, return_singular_vectors=False)[0])
+        start = np.random.default_rng(0).standard_normal(min(matrix.shape)).astype(matrix.dtype)
+        return float(svds(matrix, k=1, v0=start, return_singular_vectors=False)[0])
 
     def cond(self) -> float:
-        """The condition number: the largest singular value over the smallest.
+        """The condition number: the largest singular value over the smallest, computed in double precision.
 
         Returns
         -------
         float
-            ``inf`` for a matrix that is singular to the rounding of its dtype.
+            ``inf`` for a matrix that is singular to rounding, NaN for one with entries that are not finite.
 
         Raises
         ------
         ValueError
             If the smaller side of the matrix exceeds 4096: all singular values are computed.
+        MemoryError
+            If the dense matrix does not fit the free memory.
         """
         if min(self.shape) > _DENSE_SIDE:
             raise ValueError(
                 f"cond computes all singular values, for matrices up to {_DENSE_SIDE} rows or columns; "
                 f"this operator's shape is {self.shape}: use a smaller input_shape"
             )
-        values = self._singular_values()
+        matrix = self._with_used_columns()
+        if min(matrix.shape) < min(self.shape):
+            return math.inf
+        if not np.isfinite(matrix.data).all():
+            return math.nan
+        # one dense copy, and one that the decomposition works in
+        memory.require(2 * math.prod(matrix.shape) * 16, f"the dense matrix of shape {matrix.shape}")
+        double = np.complex128 if self.dtype.kind == "c" else np.float64
+        values = np.linalg.svd(matrix.toarray().astype(double), compute_uv=False)
         # numpy.linalg.matrix_rank's bound on what rounding makes of a zero
-        rounding = values[0] * max(self.shape) * np.finfo(self.dtype).eps
+        rounding = values[0] * max(matrix.shape) * np.finfo(double).eps
         return float(values[0] / values[-1]) if values[-1] > rounding else math.inf
 
-    def _singular_values(self) -> Array:
-        values: Array = np.linalg.svd(self.todense(), compute_uv=False)
-        return values
+    def _with_used_columns(self) -> sp.csr_array:
+        """The matrix without columns that no entry lies in, as a large stride leaves many."""
+        matrix = self.tosparse()
+        used = np.zeros(matrix.shape[1], dtype=bool)
+        used[matrix.indices] = True
+        return matrix if used.all() else matrix[:, np.flatnonzero(used)]
 
 
-def _applied(function: Callable[[Array], Array], dtype: np.dtype[Any], x: Array) -> Array:
+def _applied(function: Callable[[Array], Array], dtype: np.dtype[Any], given: Any) -> Array:
     """A function on vectors or columns, for input of any dtype: as NumPy promotes it, integers as float64."""
+    x = given.toarray() if sp.issparse(given) else as_array(given, "x")
     kept = kept_dtype(x.dtype, "x")
     x = x.astype(kept, copy=False)
     if kept.kind == "c" and dtype.kind != "c":

@@ -46,12 +46,12 @@ def require(nbytes: int, what: str) -> None:
 
 
 def _human(nbytes: int) -> str:
-    size = float(nbytes)
-    for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.4g} PiB"
+    if nbytes < 1024:
+        return f"{nbytes} bytes"
+    for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1):
+        if nbytes < 1024 ** (power + 1):
+            return f"{nbytes / 1024**power:.1f} {unit}"
+    return f"{nbytes // 1024**5} PiB"  # integers: this may be beyond the largest float
 
 
 def _machine() -> int | None:

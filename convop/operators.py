@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from pylops import LinearOperator
 
-from .arguments import IntOrSequence, Padding
+from .arguments import IntOrSequence, Padding, boolean
 from .backend import Array, as_kernel
 from .engines import Engine, make
 from .matrix import build, convert, flipped
@@ -25,14 +25,23 @@ class _Convolution(MatrixOperator):
     _DEFAULT_NAME: str
 
     def _set_up(
-        self, spec: ConvSpec, kernel: Array, flip: bool, engine: str, name: str, ready: Engine | None = None
+        self,
+        spec: ConvSpec,
+        kernel: Array,
+        flip: bool,
+        engine: str,
+        name: str,
+        *,
+        ready: Engine | None = None,
+        like: Engine | None = None,
     ) -> Self:
+        """Fill in a new operator, with an engine made anew, one that is ready, or one of the same spec."""
         self._spec = spec
         self._kernel = kernel
         self._flip = flip
         self._requested = engine
         if ready is None:
-            ready = make(engine, spec, self._taps())
+            ready = make(engine, spec, self._taps()) if like is None else like.with_kernel(self._taps())
         self._engine = ready
         dims, dimsd = self._direction(spec.input_shape, spec.output_shape)
         self._forward, self._backward = self._direction(ready.forward, ready.adjoint)
@@ -44,9 +53,13 @@ class _Convolution(MatrixOperator):
         """Two things of the convolution in the order of this operator."""
         raise NotImplementedError
 
-    def _taps(self) -> Array:
-        """The kernel from which this operator's engine is made."""
+    def _unflipped(self) -> Array:
+        """The taps of the convolution as its matrix has them."""
         return flipped(self._spec, self._kernel) if self._flip else self._kernel
+
+    def _taps(self) -> Array:
+        """The taps from which this operator's engine is made."""
+        return self._unflipped()
 
     @property
     def spec(self) -> ConvSpec:
@@ -88,17 +101,15 @@ class _Convolution(MatrixOperator):
 
     def _same_type(self, kernel: Array) -> Self:
         other = type(self).__new__(type(self))
-        other._spec, other._kernel, other._flip = self._spec, kernel, self._flip
-        ready = self._engine.with_kernel(other._taps())
-        return other._set_up(self._spec, kernel, self._flip, self._requested, self.name, ready)
+        return other._set_up(self._spec, kernel, self._flip, self._requested, self.name, like=self._engine)
 
     def _turned(self, kind: type[_Convolution], kernel: Array) -> Any:
         """The operator in the other direction. It shares the engine if that engine's taps are its own."""
-        other = kind.__new__(kind)
-        other._spec, other._kernel, other._flip = self._spec, kernel, self._flip
         shared = kernel.dtype.kind != "c" or kernel is not self._kernel
-        ready = self._engine if shared else self._engine.with_kernel(other._taps())
-        return other._set_up(self._spec, kernel, self._flip, self._requested, kind._DEFAULT_NAME, ready)
+        ready, like = (self._engine, None) if shared else (None, self._engine)
+        return kind.__new__(kind)._set_up(
+            self._spec, kernel, self._flip, self._requested, kind._DEFAULT_NAME, ready=ready, like=like
+        )
 
     def _conjugated(self) -> Array:
         return own(self._kernel.conj()) if self._kernel.dtype.kind == "c" else self._kernel
@@ -114,13 +125,12 @@ class _Convolution(MatrixOperator):
         return self if self._kernel.dtype.kind != "c" else self._same_type(self._conjugated())
 
     def __eq__(self, other: object) -> bool:
-        if type(other) is not type(self):
+        if not isinstance(other, _Convolution) or type(other) is not type(self):
             return NotImplemented
-        assert isinstance(other, _Convolution)
         return (
             self._spec == other._spec
             and self.dtype == other.dtype
-            and np.array_equal(_forward_kernel(self), _forward_kernel(other), equal_nan=True)
+            and np.array_equal(self._unflipped(), other._unflipped(), equal_nan=True)
         )
 
     def __hash__(self) -> int:
@@ -128,10 +138,6 @@ class _Convolution(MatrixOperator):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self._spec, self._kernel, self._flip, self._requested, self.name)
-
-
-def _forward_kernel(operator: _Convolution) -> Array:
-    return flipped(operator._spec, operator._kernel) if operator._flip else operator._kernel
 
 
 def _restored(
@@ -234,7 +240,7 @@ class Conv(_Convolution):
             groups=groups,
             padding_mode=padding_mode,
         )
-        self._set_up(spec, own(taps), bool(flip), engine, name)
+        self._set_up(spec, own(taps), boolean("flip", flip), engine, name)
 
     @staticmethod
     def _direction(first: Any, second: Any) -> tuple[Any, Any]:
@@ -328,7 +334,7 @@ class ConvTranspose(_Convolution):
             groups=groups,
             padding_mode=padding_mode,
         )
-        self._set_up(spec, own(taps), bool(flip), engine, name)
+        self._set_up(spec, own(taps), boolean("flip", flip), engine, name)
 
     @staticmethod
     def _direction(first: Any, second: Any) -> tuple[Any, Any]:
@@ -336,7 +342,7 @@ class ConvTranspose(_Convolution):
 
     def _taps(self) -> Array:
         # W^T = (conj W)^H: the adjoint of the engine of the conjugate kernel.
-        return _Convolution._taps(self).conj()
+        return self._unflipped().conj()
 
     def _transpose(self) -> Conv:
         transposed: Conv = self._turned(Conv, self._kernel)
@@ -347,4 +353,4 @@ class ConvTranspose(_Convolution):
         return adjoint
 
     def _sparse(self, format: str) -> Any:
-        return transposed_csr(build(self._spec, _forward_kernel(self)), format)
+        return transposed_csr(build(self._spec, self._unflipped()), format)

@@ -10,8 +10,37 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from threading import Lock
+from typing import ClassVar
+from weakref import WeakSet
 
-__all__ = ["run_blocks", "workers"]
+__all__ = ["ForkSafeLock", "run_blocks", "workers"]
+
+
+class ForkSafeLock:
+    """A lock that is open in a forked child, where the thread that held it does not exist."""
+
+    _all: ClassVar[WeakSet[ForkSafeLock]] = WeakSet()
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._all.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    @classmethod
+    def reopen(cls) -> None:
+        """Give every lock a new one inside."""
+        for lock in cls._all:
+            lock._lock = Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=ForkSafeLock.reopen)
 
 
 def workers() -> int:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .arguments import IntOrSequence, Padding, integer, paddings, per_axis, sizes, spatial_dimensions
+from .arguments import IntOrSequence, Padding, integer, one_of, paddings, per_axis, sizes, spatial_dimensions
 from .axis import PADDING_MODES, Axis
+from .dtypes import as_dtype
 
 __all__ = ["ConvSpec"]
 
@@ -62,8 +63,8 @@ class ConvSpec:
 
     Notes
     -----
-    Two specs are equal when they mean the same map: named and abbreviated parameters are resolved, so
-    ``padding="same"`` equals the pairs it stands for.
+    Named and abbreviated parameters are resolved, and specs compared by what they stand for: ``padding="same"``
+    equals the pairs that it means.
 
     Examples
     --------
@@ -81,9 +82,9 @@ class ConvSpec:
     dilation: tuple[int, ...]
     groups: int
     padding_mode: str
-    axes: tuple[Axis, ...] = field(compare=False)
-    output_shape: tuple[int, ...] = field(compare=False)
-    shape: tuple[int, int] = field(compare=False)
+    axes: tuple[Axis, ...] = field(init=False, compare=False)
+    output_shape: tuple[int, ...] = field(init=False, compare=False)
+    shape: tuple[int, int] = field(init=False, compare=False)
 
     def __init__(
         self,
@@ -104,8 +105,7 @@ class ConvSpec:
         dilations = per_axis("dilation", dilation, ndim)
         groups = integer("groups", groups)
         _check_channels(inputs, kernel, groups, channels)
-        if padding_mode not in PADDING_MODES:
-            raise ValueError(f"padding_mode must be one of {', '.join(PADDING_MODES)}; got {padding_mode!r}")
+        padding_mode = one_of("padding_mode", padding_mode, PADDING_MODES)
         space, taps = inputs[-ndim:], kernel[-ndim:]
         pads = paddings(padding, space, taps, strides, dilations)
         set_field = object.__setattr__  # the dataclass is frozen for everyone else
@@ -172,13 +172,18 @@ class ConvSpec:
         -------
         int
 
+        Raises
+        ------
+        TypeError
+            For a dtype that no matrix has.
+
         Examples
         --------
         >>> ConvSpec((3, 3), (2, 2)).matrix_nbytes("float64")
         212
         """
         index = self.index_dtype.itemsize
-        return self.nnz * (np.dtype(dtype).itemsize + index) + (self.shape[0] + 1) * index
+        return self.nnz * (as_dtype("dtype", dtype).itemsize + index) + (self.shape[0] + 1) * index
 
     def parameters(self) -> dict[str, Any]:
         """Keyword parameters, resolved, as :class:`ConvSpec` and the operators take them."""

@@ -50,11 +50,15 @@ def check_operator(op: Any, *, rng: int | np.random.Generator = 0) -> None:
     >>> check_operator(scipy.sparse.eye_array(3))
     """
     rng = np.random.default_rng(rng)
+    if isinstance(op, np.matrix) or not (sp.issparse(op) or hasattr(op, "matvec")):
+        op = np.asarray(op)
+    as_maps(op)  # what is no operator is a TypeError, before any law
     for name, check in CHECKS.items():
         try:
             check(op, rng)
-        except AssertionError as error:
-            raise AssertionError(f"{name}: {error}") from error
+        except Exception as error:  # whatever a broken operator raises, it fails this law
+            cause = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
+            raise AssertionError(f"{name}: {cause}{error}") from error
 
 
 def parametrize_with_checks(operators: Iterable[Any]) -> Any:

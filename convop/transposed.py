@@ -11,7 +11,7 @@ from .spec import ConvSpec
 __all__ = ["transposed_spec"]
 
 # Errors list up to so many shapes one by one.
-_LISTED_SHAPES = 16
+_LISTED_SHAPES = 100
 
 
 def transposed_spec(
@@ -70,9 +70,9 @@ def transposed_spec(
     front = (kernel[1] * groups,) if channels else ()
     extra = per_axis("output_padding", output_padding, ndim, least=0)
     if output_shape is not None:
-        extra = _extra_outputs(sizes("output_shape", output_shape), front, smallest, strides)
-        if per_axis("output_padding", output_padding, ndim, least=0) != (0,) * ndim:
+        if any(extra):
             raise ValueError("give output_padding or output_shape, not both")
+        extra = _extra_outputs(sizes("output_shape", output_shape), front, smallest, strides)
     for e, s, d in zip(extra, strides, dilations, strict=True):
         if e >= (s if padding == "same" else max(s, d)):
             raise ValueError(
@@ -125,16 +125,17 @@ def _extra_outputs(
         or wanted[: len(front)] != front
         or any(not 0 <= e < s for e, s in zip(extra, strides, strict=True))
     ):
-        raise ValueError(
-            f"output_shape must be one of {_valid_shapes(front, smallest, strides)} (stride {strides}), got {wanted}"
-        )
+        valid = _valid_shapes(front, smallest, strides)
+        if not valid:
+            raise ValueError(f"the padding crops all of the output away, so no output_shape fits; got {wanted}")
+        raise ValueError(f"output_shape must be one of {valid} (stride {strides}), got {wanted}")
     return extra
 
 
 def _valid_shapes(front: tuple[int, ...], smallest: tuple[int, ...], strides: tuple[int, ...]) -> str:
     ranges = [range(max(n, 1), n + s) for n, s in zip(smallest, strides, strict=True)]
     if not all(ranges):
-        return "none: the padding crops all of the output away"
+        return ""
     if math.prod(strides) <= _LISTED_SHAPES:
         return ", ".join(str((*front, *shape)) for shape in product(*ranges))
     axes = " x ".join(f"[{r[0]}..{r[-1]}]" if len(r) > 1 else str(r[0]) for r in ranges)

@@ -1,6 +1,7 @@
 """Every check passes right operators of any maker, and fails the operator that is wrong in what it checks."""
 
 import pickle
+import time
 
 import numpy as np
 import pylops
@@ -39,6 +40,51 @@ class AcceptsAnyLength(Base):
 class WrongBatch(Base):
     def _matmat(self, X):
         return A @ X[:, ::-1]
+
+
+class WrongAdjointBatch(Base):
+    def _rmatmat(self, Y):
+        return A.T @ Y[:, ::-1]
+
+
+class WrongInThreads(Base):
+    """Two calls at once share a buffer."""
+
+    def __init__(self):
+        super().__init__()
+        self.buffer = np.empty(6)
+
+    def _matvec(self, x):
+        if x.ndim > 1:
+            return A @ x
+        self.buffer[:] = x
+        time.sleep(0.002)
+        return A @ self.buffer
+
+
+class WrongProduct(Base):
+    def dot(self, x):
+        product = super().dot(x)
+        return 2 * product if isinstance(x, Base) else product
+
+    def _adjoint(self):
+        class Adjoint(pylops.MatrixMult):
+            def dot(self, x):
+                return super().dot(x) * 2 if isinstance(x, Base) else super().dot(x)
+
+        return Adjoint(A.T)
+
+
+class WrongDoubleTranspose(Base):
+    def _transpose(self):
+        wrong = pylops.MatrixMult(A.T)
+        wrong._transpose = lambda: pylops.MatrixMult(2 * A)
+        return wrong
+
+
+class Breaks(Base):
+    def _matmat(self, X):
+        raise IndexError("too many indices")
 
 
 class WrongTranspose(Base):
@@ -110,6 +156,10 @@ class WrongPickle(Base):
         (WrongAdjoint, "dot_products"),
         (AcceptsAnyLength, "shapes"),
         (WrongBatch, "batches"),
+        (WrongAdjointBatch, "batches"),
+        (WrongInThreads, "repeatable"),
+        (WrongProduct, "algebra"),
+        (WrongDoubleTranspose, "transposes"),
         (WrongTranspose, "transposes"),
         (WrongDoubleAdjoint, "transposes"),
         (ChangesItsInput, "inputs_unchanged"),
@@ -128,6 +178,18 @@ def test_each_check_fails_what_is_wrong(wrong, check):
         CHECKS[check](wrong())
     with pytest.raises(AssertionError, match=r"^\w+: "):
         check_operator(wrong())
+
+
+def test_an_operator_that_breaks_fails_the_law_it_breaks_in():
+    with pytest.raises(AssertionError, match=r"^\w+: IndexError: too many indices$"):
+        check_operator(Breaks())
+
+
+@pytest.mark.parametrize("matrix", [[[1, 2], [3, 4]], np.matrix([[1.0, 2.0], [3.0, 4.0]]), ((1j, 2), (3, 4))])
+def test_whatever_is_a_matrix_can_be_checked(matrix):
+    check_operator(matrix)
+    with pytest.raises(TypeError, match="op must be a matrix, or an operator"):
+        check_operator("matrix")
 
 
 def test_every_check_has_an_operator_that_fails_it():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ..arguments import one_of
 from ..backend import Array
 from ..spec import ConvSpec
 from .csr import CsrEngine
@@ -52,8 +53,5 @@ def make(name: str, spec: ConvSpec, kernel: Array) -> Engine:
     ValueError
         If there is no engine of that name here.
     """
-    if name in _AUTOMATIC:
-        name = "csr"
-    if name not in _ENGINES:
-        raise ValueError(f"engine must be one of {', '.join((*_AUTOMATIC, *available()))}; got {name!r}")
-    return _ENGINES[name](spec, kernel)
+    name = one_of("engine", name, (*_AUTOMATIC, *available()))
+    return _ENGINES["csr" if name in _AUTOMATIC else name](spec, kernel)

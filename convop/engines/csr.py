@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from threading import Lock
-
 import numpy as np
 import scipy.sparse as sp
 
 from .. import memory
 from ..backend import Array
 from ..matrix import build, with_values
+from ..parallel import ForkSafeLock
 from ..spec import ConvSpec
 
 __all__ = ["CsrEngine"]
@@ -35,8 +34,8 @@ class CsrEngine:
         self._kernel = kernel
         self._matrix: sp.csr_array | None = None
         self._adjoint: sp.csr_array | None = None
-        self._structure: sp.csr_array | None = None
-        self._lock = Lock()  # so that threads arriving together do not each build the matrix
+        self._structure: tuple[Array, Array] | None = None
+        self._lock = ForkSafeLock()  # so that threads arriving together do not each build the matrix
 
     @property
     def matrix(self) -> sp.csr_array:
@@ -46,7 +45,7 @@ class CsrEngine:
                 if self._structure is None:
                     self._matrix = build(self._spec, self._kernel)
                 else:
-                    self._matrix = with_values(self._structure, self._spec, self._kernel)
+                    self._matrix = with_values(self._spec, self._kernel, *self._structure)
             return self._matrix
 
     @property
@@ -75,5 +74,6 @@ class CsrEngine:
     def with_kernel(self, kernel: Array) -> CsrEngine:
         other = CsrEngine(self._spec, kernel)
         with self._lock:
-            other._structure = self._structure if self._matrix is None else self._matrix
+            matrix = self._matrix
+            other._structure = self._structure if matrix is None else (matrix.indices, matrix.indptr)
         return other
