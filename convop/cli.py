@@ -85,9 +85,9 @@ def demo(
 
     problem = demonstration.observe(photograph)
     A = problem.A
-    console.print(f"A blurs a {_by(A.dims)} photograph with a 9x9 kernel and keeps every second pixel: {_by(A.dimsd)}")
-    console.print(f"A is a {A.shape[0]} x {A.shape[1]} matrix with {A.spec.nnz} entries, {_mib(A.spec)} as CSR")
-    console.print(f"adjoint test: {dottest(A)}")
+    typer.echo(f"A blurs a {_by(A.dims)} photograph with a 9x9 kernel and keeps every second pixel: {_by(A.dimsd)}")
+    typer.echo(f"A is a {A.shape[0]} x {A.shape[1]} matrix with {A.spec.nnz} entries, {_mib(A.spec)} as CSR")
+    typer.echo(f"adjoint test: {dottest(A)}")
     recoveries = []
     with Progress(
         TextColumn("{task.description:<15}"), BarColumn(), MofNCompleteColumn(), TextColumn("iterations"),
@@ -129,10 +129,10 @@ def matrix(
 
         from .matrix import kernel2matrix
 
+        _require_writable("output", output, ".npz")
         if plot is not None:
             _require_matplotlib()
-        if output.suffix != ".npz":
-            raise ValueError(f"output must be a .npz file, got {output}")
+            _require_writable("plot", plot, ".png")
         parameters = _parameters(stride, padding, dilation, groups, padding_mode)
         built = kernel2matrix(read_kernel(kernel), _numbers("shape", shape), flip=flip, dtype=dtype, **parameters)
         with written(output) as file:
@@ -195,7 +195,7 @@ def dottest(
     with _one_line_errors():
         A = _operator(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype)
         result = test(A, rng=seed, raise_error=False)
-    typer.echo(str(result))
+        typer.echo(str(result))
     if not result.passed:
         raise typer.Exit(1)
 
@@ -272,6 +272,14 @@ def _demo_pictures(problem: Problem, recoveries: list[Recovery], out: Path) -> I
 def _require_matplotlib() -> None:
     if find_spec("matplotlib") is None:
         raise ValueError("pictures need matplotlib; pip install 'convop[plot]'")
+
+
+def _require_writable(name: str, path: Path, suffix: str) -> None:
+    """Before any work is done."""
+    if path.suffix != suffix or path.is_dir():
+        raise ValueError(f"{name} must be a {suffix} file, got {path}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"{name} {path}: there is no folder {path.parent}")
 
 
 def _operator(

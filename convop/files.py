@@ -20,6 +20,8 @@ __all__ = ["read_kernel", "read_photograph", "write_image", "written"]
 # Photographs are reduced to this many pixels along their longer side, and need so many along the shorter.
 _LONGEST_SIDE = 1024
 _SHORTEST_SIDE = 16
+# Errors repeat so much of what was typed.
+_LONGEST_ECHO = 60
 
 
 def read_kernel(source: str) -> Array:
@@ -44,8 +46,9 @@ def read_kernel(source: str) -> Array:
     if source.lstrip().startswith("["):
         try:
             return as_array(json.loads(source), "kernel")
-        except (json.JSONDecodeError, TypeError) as error:
-            raise ValueError(f"kernel must be a file or nested lists of numbers, got {source!r}: {error}") from None
+        except (json.JSONDecodeError, TypeError, RecursionError) as error:
+            shown = source if len(source) <= _LONGEST_ECHO else f"{source[:_LONGEST_ECHO]}..."
+            raise ValueError(f"kernel must be a file or nested lists of numbers, got {shown!r}: {error}") from None
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"kernel file {source} does not exist")
@@ -87,25 +90,29 @@ def read_photograph(path: Path | None) -> Array:
         from skimage import data
 
         return np.asarray(data.camera(), dtype=np.float64) / 255
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not path.is_file():
         raise FileNotFoundError(f"image {path} does not exist")
     try:
         with warnings.catch_warnings():
-            # Pillow only warns of a file that unpacks to an enormous image.
+            # Pillow only warns of a file that unpacks to an enormous image. What else it warns of, it reads.
+            warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                if max(opened.size) > _LONGEST_SIDE:
-                    opened.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+                upright = ImageOps.exif_transpose(opened)  # as it was held when it was taken
                 # 16 and 32 bits a pixel are modes I and F, which the conversion to 8 bits would cut off.
-                deep = opened.mode[0] in "IF"
-                grey = np.asarray(opened if deep else opened.convert("L"), dtype=np.float64)
+                deep = upright.mode[0] in "IF"
+                if not deep:
+                    upright = upright.convert("L")
+                if max(upright.size) > _LONGEST_SIDE:
+                    upright.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+                grey = np.asarray(upright, dtype=np.float64)
     except UnidentifiedImageError:
         raise ValueError(f"image {path} is not an image that Pillow can read") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"image {path} is too large: {error}") from None
-    except (SyntaxError, EOFError, IndexError, KeyError) as error:  # Pillow's ways to say that a file is broken
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError) as error:  # Pillow's ways to say it
         raise ValueError(f"image {path} is damaged: {error}") from None
     if min(grey.shape) < _SHORTEST_SIDE:
         raise ValueError(f"image {path} must have at least 16x16 pixels, got {grey.shape[1]}x{grey.shape[0]}")

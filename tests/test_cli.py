@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -122,7 +124,7 @@ def test_dottest_says_it_by_its_exit_status(monkeypatch):
         (("info", "empty.csv", "--shape", "3"), "kernel file empty.csv cannot be read"),
         (("info", "[[1,2],[3]]", "--shape", "3"), "kernel must be a file or nested lists of numbers"),
         (("info", "[1,", "--shape", "3"), "kernel must be a file or nested lists of numbers"),
-        (("info", "[]", "--shape", "3"), "kernel must have at least one axis and one tap"),
+        (("info", "[]", "--shape", "3"), "kernel must have at least one axis and one element"),
         (("info", '["a"]', "--shape", "3"), "kernel must"),
         (("info", "[1,2]", "--shape", "x"), "shape must be integers separated by commas, got 'x'"),
         (("info", "[1,2]", "--shape", ""), "input_shape must have at least one axis"),
@@ -133,13 +135,17 @@ def test_dottest_says_it_by_its_exit_status(monkeypatch):
         (("info", "[1,2]", "--shape", "9", "--padding", "1:2:3"), "padding of one axis must be"),
         (("info", "[1,2]", "--shape", "9", "--padding-mode", "wrap"), "padding_mode must be one of"),
         (("info", "[1,2]", "--shape", "9", "--dtype", "int8"), "dtype must be one of"),
-        (("info", "[1,2]", "--shape", "9", "--dtype", "nonsense"), "data type 'nonsense' not understood"),
+        (("info", "[1,2]", "--shape", "9", "--dtype", "nonsense"), "dtype must be one of float32, float64, complex64, complex128; got 'nonsense'"),
         (("matrix", "[1,2]", "--shape", "9", "-o", "m.mat"), "output must be a .npz file, got m.mat"),
-        (("matrix", "[1,2]", "--shape", "9", "-o", "no/such/m.npz"), "No such file or directory"),
+        (("matrix", "[1,2]", "--shape", "9", "-o", "no/such/m.npz"), "there is no folder no/such"),
+        (("matrix", "[1,2]", "--shape", "9", "-o", "m.npz", "--plot", "no/p.png"), "there is no folder no"),
+        (("matrix", "[1,2]", "--shape", "9", "-o", "m.npz", "--plot", "p.jpg"), "plot must be a .png file, got p.jpg"),
+        (("info", "[" * 5000 + "]" * 5000, "--shape", "9"), "kernel must be a file or nested lists of numbers"),
+        (("info", "[1,2]", "--shape", "9", "--dtype", "f4,(2"), "dtype must be one of"),
         (("matrix", "[1,2]", "--shape", str(10**12), "-o", "m.npz"), "only"),
         (("demo", "--image", "nowhere.png"), "image nowhere.png does not exist"),
         (("demo", "--image", "text.png"), "image text.png is not an image that Pillow can read"),
-        (("demo", "--image", "cut.png"), "image"),
+        (("demo", "--image", "cut.png"), "image cut.png is damaged"),
         (("demo", "--image", "tiny.png"), "image tiny.png must have at least 16x16 pixels, got 4x5"),
         (("demo", "--image", "bomb.png"), "image bomb.png is too large"),
         (("demo", "--image", "."), "image . does not exist"),
@@ -165,7 +171,9 @@ def test_bad_input_is_one_line_and_status_2(arguments, message, tmp_path, monkey
     if "bomb.png" in arguments:
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 6000)
     before = {p.name for p in tmp_path.iterdir()}
-    line = refused(*arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as outside of pytest, where no warning is an error by itself
+        line = refused(*arguments)
     assert message in line
     assert "Traceback" not in line
     assert {p.name for p in tmp_path.iterdir()} - before <= {"convop-demo"}  # nothing is half-written
@@ -213,6 +221,17 @@ def test_version_and_help():
     for command in ("demo", "matrix", "info", "dottest", "bench"):
         assert command in run("--help").stdout
         assert run(command, "--help").exit_code == 0
+
+
+def test_a_result_that_cannot_be_printed_is_not_a_wrong_adjoint():
+    full = Path("/dev/full")
+    if not full.exists():
+        return
+    command = [sys.executable, "-m", "convop", "dottest", "[1,2]", "--shape", "9"]
+    with full.open("w") as stdout:
+        result = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.startswith("convop: ")
 
 
 def test_python_m_convop():

@@ -37,6 +37,15 @@ def test_colours_become_grey(tmp_path, mode):
     np.testing.assert_allclose(grey, 1, atol=0.01)
 
 
+def test_photographs_are_turned_upright(tmp_path):
+    levels = np.arange(600, dtype=np.uint8).reshape(20, 30)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # held turned by 90 degrees
+    Image.fromarray(levels).save(tmp_path / "turned.png", exif=exif)
+    grey = files.read_photograph(tmp_path / "turned.png")
+    np.testing.assert_allclose(grey * 255, np.rot90(levels, -1))
+
+
 def test_large_photographs_are_reduced(tmp_path):
     Image.new("L", (3000, 500), 128).save(tmp_path / "wide.png")
     assert files.read_photograph(tmp_path / "wide.png").shape == (171, 1024)

@@ -186,7 +186,7 @@ def test_kernels_refused(kernel, dtype, message):
 
 @pytest.mark.parametrize("kernel", [5.0, np.zeros(0), np.zeros((2, 0))])
 def test_empty_kernels_refused(kernel):
-    with pytest.raises(ValueError, match="kernel must have at least one axis and one tap"):
+    with pytest.raises(ValueError, match="kernel must have at least one axis and one element"):
         kernel2matrix(kernel, (3, 3))
 
 
@@ -243,7 +243,7 @@ def test_new_values_share_the_structure(builder):
     rng = np.random.default_rng(0)
     first, second = rng.standard_normal((2, 3, 4))
     old = matrix.build(spec, first)
-    new = matrix.with_values(old, spec, second.astype(np.complex64))
+    new = matrix.with_values(spec, second.astype(np.complex64), old.indices, old.indptr)
     assert np.shares_memory(new.indices, old.indices)
     assert np.shares_memory(new.indptr, old.indptr)
     assert new.dtype == np.complex64
@@ -260,6 +260,104 @@ def test_no_warning_for_any_format():
         warnings.simplefilter("error")
         for format in matrix.FORMATS:
             kernel2matrix(np.ones((3, 3)), (30, 30), padding="full", format=format)
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "kernel_shape", "parameters"),
+    [
+        ((7, 6, 1), (3, 2, 1), {}),
+        ((1, 7, 1, 6), (1, 3, 1, 2), {"stride": (3, 1, 5, 2), "padding_mode": "reflect", "padding": (0, 1, 0, 2)}),
+        ((4, 1, 9, 1), (6, 2, 1, 3, 1), {"groups": 2}),
+        ((1, 1), (1, 1), {}),
+        ((3, 1), (2, 3, 1), {}),
+    ],
+)
+def test_unit_axes_change_nothing(input_shape, kernel_shape, parameters, builder):
+    kernel = np.arange(1.0, np.prod(kernel_shape) + 1).reshape(kernel_shape)
+    dense, _ = oracle.dense_matrix(kernel, input_shape, **parameters)
+    built = kernel2matrix(kernel, input_shape, **parameters)
+    assert_canonical(built)
+    assert_array_equal(built.toarray(), dense)
+
+
+def test_thirty_three_dimensions():
+    """More than a broadcast over outputs and entries has axes for."""
+    built = kernel2matrix(np.arange(1.0, 9).reshape((1,) * 30 + (2, 2, 2)), (2,) * 3 + (1,) * 27 + (3, 3, 3))
+    expected = sp.kron(sp.eye_array(8), kernel2matrix(np.arange(1.0, 9).reshape(2, 2, 2), (3, 3, 3)))
+    assert (built != expected).nnz == 0
+
+
+def test_read_only_kernels_are_not_compiled_for_again():
+    from convop import matrix_loops
+
+    kernel = np.ones((9, 9))
+    kernel2matrix(kernel, (150, 150))
+    compiled = len(matrix_loops.fill_values.signatures)
+    kernel.setflags(write=False)
+    kernel2matrix(kernel, (150, 150))
+    kernel2matrix(kernel[::-1], (150, 150), flip=True)
+    assert len(matrix_loops.fill_values.signatures) == compiled
+
+
+@pytest.mark.parametrize(
+    ("input_shape", "kernel_shape", "parameters"),
+    [
+        (250, 250, {"padding": 10**6}),
+        (1, 10001, {"padding": 10**6, "padding_mode": "replicate"}),
+        (1000, 3, {"padding": 10**8}),
+        (2000, 2000, {"padding": "full", "padding_mode": "reflect"}),
+    ],
+)
+def test_tables_and_fillings_count_as_memory(input_shape, kernel_shape, parameters, monkeypatch):
+    """A matrix may be small and what it is made from large: nothing beyond the free memory is touched."""
+    free = 100 * 2**20
+    monkeypatch.setattr(memory, "available", lambda: free)
+    tracemalloc.start()
+    message = "built"
+    try:
+        kernel2matrix(np.ones(kernel_shape), input_shape, **parameters)
+    except MemoryError as error:
+        message = str(error)
+    finally:
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert message == "built" or message.endswith("of memory is free")  # ours, and not NumPy's after the fact
+    assert peak < 1.2 * free
+
+
+@pytest.mark.parametrize("input_shape", [(2**40, 2**40), (2**61, 2**61, 2**61)])
+def test_shapes_beyond_64_bits_are_refused(input_shape):
+    with pytest.raises(ValueError, match="beyond 64-bit indices"):
+        kernel2matrix(np.ones((1,) * len(input_shape)), input_shape, stride=2**39)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"format": np.array(["csr", "csc"])}, ValueError, "format must be one of"),
+        ({"padding_mode": np.array(["zeros"])}, ValueError, "padding_mode must be one of"),
+        ({"flip": "no"}, TypeError, "flip must be True or False, got 'no'"),
+        (
+            {"dtype": "nonsense"},
+            TypeError,
+            "dtype must be one of float32, float64, complex64, complex128; got 'nonsense'",
+        ),
+        ({"dtype": object()}, TypeError, "dtype must be one of"),
+        ({"dtype": "f4,(2"}, TypeError, "dtype must be one of"),
+    ],
+)
+def test_words_that_are_none(arguments, error, message):
+    with pytest.raises(error, match=message):
+        kernel2matrix([1.0, 2.0], 5, **arguments)
+
+
+def test_arrays_of_other_libraries_that_refuse_are_named():
+    class Tensor:
+        def __array__(self, dtype=None, copy=None):
+            raise RuntimeError("can't call numpy() on a tensor that requires grad")
+
+    with pytest.raises(TypeError, match="kernel must be a regular array of numbers: can't call numpy"):
+        kernel2matrix(Tensor(), 5)
 
 
 @pytest.mark.parametrize("wrong", ["unflipped", "transposed axes", "no merge", "shifted"])

@@ -20,7 +20,7 @@ def test_require_says_both_figures(monkeypatch):
     memory.require(3 * 2**30, "this")
     with pytest.raises(MemoryError, match=r"^this takes 4.0 GiB, but only 3.0 GiB of memory is free$"):
         memory.require(4 * 2**30, "this")
-    with pytest.raises(MemoryError, match=r"this takes 1\.049e\+06 PiB"):
+    with pytest.raises(MemoryError, match="this takes 1048576 PiB"):
         memory.require(2**70, "this")
 
 

@@ -1,6 +1,10 @@
 import copy
+import gc
+import os
 import pickle
+import signal
 import threading
+import weakref
 
 import numpy as np
 import oracle
@@ -283,6 +287,27 @@ def test_cond_of_a_singular_operator_is_infinite():
     assert Conv(np.zeros(3), 5).cond() == np.inf
 
 
+def test_norm_and_cond_of_what_is_not_finite_or_zero_or_mostly_unread():
+    for size in (3, 40):
+        assert Conv(np.zeros((3, 3)), (size, size)).norm() == 0
+    broken = Conv([[1.0, np.nan], [0.0, 1.0]], (6, 6))
+    assert np.isnan(broken.norm())
+    assert np.isnan(broken.cond())
+    sparse = Conv(np.arange(1.0, 10).reshape(3, 3), (8000, 8000), stride=4000)
+    assert sparse.norm() == pytest.approx(np.linalg.norm(np.arange(1.0, 10)))
+    assert sparse.cond() == pytest.approx(1)
+    assert Conv(np.ones(2), 9, stride=4).T.cond() == pytest.approx(1)
+    assert Conv(np.ones(1), 4, padding=2).cond() == pytest.approx(1)  # rows that read nothing, all columns read
+    assert Conv(np.ones(1), 9, stride=4, padding=((4, 0),)).cond() == np.inf  # one row of four reads nothing
+    assert Conv(np.ones(2), 9, stride=4, padding=((0, 9),)).cond() == np.inf
+
+
+def test_cond_in_single_precision_is_computed_in_double():
+    K = np.array([1.0, -0.999], dtype=np.float32)
+    single, double = (Conv(K.astype(d), 400, padding=((0, 1),)) for d in ("float32", "float64"))
+    assert single.cond() == pytest.approx(double.cond(), rel=1e-6)
+
+
 def test_norm_beyond_dense_size():
     """A circular convolution with a positive kernel has the norm of its sum."""
     A = Conv(np.ones((3, 3)) / 9, (96, 96), padding="same", padding_mode="circular")
@@ -308,6 +333,52 @@ def test_scipy_and_pylops_take_the_operators():
     assert_allclose(stacked @ x, np.concatenate([y, 2 * dense.T @ y]), rtol=1e-12)
     check_operator(pylops.BlockDiag([A, A.T]))
     assert dottest(sla.aslinearoperator(A)).passed
+
+
+def test_with_kernel_lets_go_of_the_old_values():
+    A = Conv(np.ones(5), 4000)
+    A @ np.ones(4000)
+    matrix = weakref.ref(A._engine.matrix)
+    B = A.with_kernel(np.arange(5.0))
+    del A
+    gc.collect()
+    assert matrix() is None
+    assert_array_equal(B @ np.ones(4000), np.full(3996, 10.0))
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("op", [Conv(np.ones(3), 50), ConvFilter(np.ones(50), 3)])
+def test_a_child_forked_while_a_thread_builds_does_not_hang(op):
+    lock = op._engine._lock if isinstance(op, Conv) else op._lock
+    with lock:  # as the thread holds it that does not exist in the child
+        child = os.fork()
+        if child == 0:  # pragma: no cover - in the child
+            signal.alarm(20)
+            os._exit(0 if np.isfinite(op @ np.ones(op.shape[1])).all() else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+@pytest.mark.parametrize("op", [ConvFilter, Conv])
+def test_errors_name_the_argument_that_was_given(op):
+    name = "x" if op is ConvFilter else "kernel"
+    for value, error in ((5.0, ValueError), ([], ValueError), (np.ones(3, "longdouble"), TypeError)):
+        with pytest.raises(error, match=rf"^{name} must"):
+            op(value, 3)
+    with pytest.raises(TypeError, match=f"would drop the imaginary part of a complex128 {name}"):
+        op(np.ones(3) * 1j, 3, dtype=float)
+    with pytest.raises(TypeError, match="flip must be True or False"):
+        op(np.ones(3), 3, flip=1)
+    with pytest.raises(ValueError, match="engine must be one of"):
+        op(np.ones(3), 3, engine=["csr"])
+    with pytest.raises(ValueError, match="backend must be one of numpy; got 'cupy'"):
+        op(np.ones(3), 3).todense(backend="cupy")
+
+
+def test_padding_that_crops_everything_fits_no_output_shape():
+    with pytest.raises(ValueError, match="the padding crops all of the output away, so no output_shape fits"):
+        ConvTranspose(np.ones((2, 2)), (3, 3), padding=5, output_shape=(1, 1))
 
 
 def test_engines():
