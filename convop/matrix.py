@@ -218,7 +218,8 @@ def convert(matrix: sp.csr_array, format: str) -> Any:
 
 def _without_unit_axes(spec: ConvSpec, kernel: Array) -> tuple[ConvSpec, Array]:
     """The same matrix without axes of one input, one tap and one output, which would only make lines short."""
-    kept = [a for a, axis in enumerate(spec.axes) if not axis.inputs == axis.taps == axis.outputs == 1]
+    # An axis of one that is padded on one side and cropped on the other reads nothing, and stays.
+    kept = [a for a, axis in enumerate(spec.axes) if not axis.inputs == axis.taps == axis.outputs == axis.nnz == 1]
     if len(kept) == spec.ndim or not kept:
         return spec, kernel
     front = len(spec.kernel_shape) - spec.ndim

@@ -44,6 +44,7 @@ FIXED = [
     Case((2, 1), np.arange(30.0).reshape(3, 2, 5), {"padding": 4, "padding_mode": "symmetric"}, False),
     Case((2,), np.arange(1.0, 8.0), {"padding": 9, "dilation": 2, "padding_mode": "reflect"}, False),
     Case((3,), np.ones(2), {"padding": ((40, -3),), "stride": 7}, False),
+    Case((2, 1), np.ones((2, 1)), {"padding": (0, (1, -1))}, False),
 ]
 
 
@@ -54,6 +55,7 @@ FIXED = [
 @example(case=FIXED[2])
 @example(case=FIXED[3])
 @example(case=FIXED[4])
+@example(case=FIXED[5])
 def test_matrix_is_the_oracles(builder, case):
     """Integers in floating point: every sum is exact, whatever its order."""
     dense, output_shape = oracle.dense_matrix(case.kernel, case.input_shape, flip=case.flip, **case.parameters)
