@@ -15,7 +15,7 @@ such tables; everything in this package is derived from them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -109,7 +109,8 @@ class AxisRows:
     def longest(self) -> int:
         """Entries of the longest row."""
         a, b = self.interior
-        return max(int((self.stop - self.start).max(initial=0)), (self.shared[1] - self.shared[0]) * (b > a))
+        shared = (self.shared[1] - self.shared[0]) * (b > a)
+        return max(shared, int((self.stop - self.start).max())) if len(self.base) else shared
 
     def full(self) -> tuple[Ints, Ints, Ints]:
         """`base`, `start` and `stop` of all rows."""
@@ -144,7 +145,17 @@ class AxisRows:
 
 @dataclass(frozen=True)
 class Axis:
-    """One spatial axis of a convolution. Built by :class:`ConvSpec`, which validates it."""
+    """One spatial axis of a convolution. Built by :class:`ConvSpec`, which validates it.
+
+    Attributes
+    ----------
+    extent : int
+        Positions from the first tap to the last, both included.
+    outputs : int
+        Number of outputs, m.
+    interior : (int, int)
+        Outputs ``[a, b)`` whose taps all lie on the axis itself; ``(0, 0)`` if there are none.
+    """
 
     inputs: int
     taps: int
@@ -154,22 +165,19 @@ class Axis:
     hi: int
     mode: str
 
-    @property
-    def extent(self) -> int:
-        """Positions from the first tap to the last, both included."""
-        return self.dilation * (self.taps - 1) + 1
+    extent: int = field(init=False, repr=False, compare=False)
+    outputs: int = field(init=False, repr=False, compare=False)
+    interior: tuple[int, int] = field(init=False, repr=False, compare=False)
 
-    @property
-    def outputs(self) -> int:
-        """Number of outputs, m."""
-        return (self.inputs + self.lo + self.hi - self.extent) // self.stride + 1
-
-    @property
-    def interior(self) -> tuple[int, int]:
-        """Outputs ``[a, b)`` whose taps all lie on the axis itself; empty as ``(a, a)``."""
+    def __post_init__(self) -> None:
+        # Asked for at every turn, and cheap next to asking for a property.
+        extent = self.dilation * (self.taps - 1) + 1
+        outputs = (self.inputs + self.lo + self.hi - extent) // self.stride + 1
         a = max(0, -(-self.lo // self.stride))
-        b = min(self.outputs, (self.inputs - self.extent + self.lo) // self.stride + 1)
-        return (a, b) if a < b else (0, 0)
+        b = min(outputs, (self.inputs - extent + self.lo) // self.stride + 1)
+        object.__setattr__(self, "extent", extent)
+        object.__setattr__(self, "outputs", outputs)
+        object.__setattr__(self, "interior", (a, b) if a < b else (0, 0))
 
     def source(self, rows: npt.ArrayLike | None = None) -> Ints:
         """The table ``source[o, t] = extend(o*s + t*d - lo)``, int64, for all outputs or the given ones."""
