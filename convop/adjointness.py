@@ -208,6 +208,22 @@ class Maps:
 
 
 def as_maps(op: Any) -> Maps:
+    """The map of an operator of any maker, and its adjoint.
+
+    Parameters
+    ----------
+    op : LinearOperator of SciPy or PyLops, sparse matrix, array
+        The operator.
+
+    Returns
+    -------
+    Maps
+
+    Raises
+    ------
+    TypeError
+        If it is none.
+    """
     if sp.issparse(op) or isinstance(op, np.ndarray) or not hasattr(op, "matvec"):
         matrix = op if sp.issparse(op) else np.asarray(op)
         if matrix.ndim != 2 or matrix.dtype.kind not in "biufc":

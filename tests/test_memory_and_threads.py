@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convop import kernel2matrix, matrix, memory, parallel
+from convop import builders, kernel2matrix, memory, parallel
 
 
 def test_available_is_a_sensible_number():
@@ -109,7 +109,7 @@ def build_large(results, i):
 
 
 def test_matrices_are_built_by_several_threads_at_once(monkeypatch):
-    monkeypatch.setattr(matrix, "_SMALL", -1)
+    monkeypatch.setattr(builders, "SMALL", -1)
     results = [None] * 8
     threads = [threading.Thread(target=build_large, args=(results, i)) for i in range(8)]
     for t in threads:
