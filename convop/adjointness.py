@@ -409,7 +409,15 @@ class _Parts:
         return totals
 
     def norms(self, values: Array) -> Array:
-        return np.sqrt(self.sums(np.abs(values) ** 2))
+        """Norm of each part; over its largest element, as the squares of very small ones vanish."""
+        sizes = np.abs(values)
+        largest = np.maximum.reduceat(sizes[self._order], self._starts)
+        scale = np.ones_like(sizes)
+        scale[self._order] = np.repeat(
+            np.where(largest > 0, largest, 1.0), np.diff(self._starts, append=len(self._order))
+        )
+        norms: Array = largest * np.sqrt(self.sums((sizes / scale) ** 2))
+        return norms
 
 
 def _shares(norms: Array, P: _Probe) -> Array:
@@ -424,7 +432,8 @@ def _only(z: Array, part: Array) -> Array:
 
 
 def _norm(a: Array) -> float:
-    return float(np.linalg.norm(a))
+    largest = _largest(a)  # squares of very small numbers vanish
+    return largest * float(np.linalg.norm(a / largest)) if largest else 0.0
 
 
 def _largest(a: Array) -> float:

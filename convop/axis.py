@@ -238,7 +238,7 @@ class Axis:
     def table_nbytes(self) -> int:
         """Bytes that making `rows` takes at most: some integers a row of the boundary, or a tap of such a row."""
         a, b = self.interior
-        return 8 * (self.outputs - (b - a)) * (6 * self.taps if self._merges else 10)
+        return 8 * (self.outputs - (b - a)) * (6 * self.taps + 10 if self._merges else 10)
 
     @property
     def boundary(self) -> Ints:

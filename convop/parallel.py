@@ -23,14 +23,16 @@ class ForkSafeLock:
     _all: ClassVar[WeakSet[ForkSafeLock]] = WeakSet()
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = self._held = Lock()
         self._all.add(self)
 
     def __enter__(self) -> None:
-        self._lock.acquire()
+        lock = self._lock
+        lock.acquire()
+        self._held = lock  # a child forked by the holder releases this one, and not its successor
 
     def __exit__(self, *_: object) -> None:
-        self._lock.release()
+        self._held.release()
 
     @classmethod
     def reopen(cls) -> None:

@@ -49,6 +49,7 @@ def right_operators():
         yield f"threefold integral {dtype}", C @ C @ C
         M = pylops.MatrixMult(rng.standard_normal((60, 70)).astype(dtype), dtype=dtype)
         yield f"difference of large parts {dtype}", M + 1000 * M - 1000 * M
+    yield "diagonal beyond squares", pylops.Diagonal(10.0 ** rng.uniform(-100, 100, 12))
     yield "ones", np.ones((1, 5000), dtype=np.complex64)
     yield "subnormal", rng.standard_normal((100, 90)) * 1e-310
     yield (

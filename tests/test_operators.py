@@ -159,8 +159,9 @@ def test_wrong_shapes_are_named(shape):
 
 def test_wrong_arrays_are_named():
     A = Conv(np.ones((2, 2)), (3, 4))
-    with pytest.raises(TypeError, match="x must be an array of numbers"):
-        A @ np.array(["a"] * 12)
+    for words in (np.array(["a"] * 12), "abc"):
+        with pytest.raises(TypeError, match="x must be an array of numbers"):
+            A.dot(words)
     with pytest.raises(TypeError, match="x must hold real or complex numbers up to double precision"):
         A @ np.ones(12, dtype="longdouble")
 
@@ -306,6 +307,24 @@ def test_cond_in_single_precision_is_computed_in_double():
     K = np.array([1.0, -0.999], dtype=np.float32)
     single, double = (Conv(K.astype(d), 400, padding=((0, 1),)) for d in ("float32", "float64"))
     assert single.cond() == pytest.approx(double.cond(), rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1e-6, 1.0, 1e18, 1e160])
+def test_norm_beyond_dense_size_does_not_depend_on_scale(dtype, scale):
+    K = np.random.default_rng(0).standard_normal((3, 3))
+    if dtype == "float32":
+        scale = min(max(scale, 1e-30), 1e30)
+    A = Conv((K * scale).astype(dtype), (26, 26))
+    # of K itself, by svds, which is right at this scale
+    (expected,) = sla.svds(Conv(K, (26, 26)).tosparse(), k=1, return_singular_vectors=False)
+    assert A.norm() / scale == pytest.approx(expected, rel=1e-8 if dtype != "float32" else 1e-6)
+
+
+def test_norm_where_singular_values_lie_close_together():
+    """``2 cos(pi/(2 n))``, with the next one of n=20000 closer than 1e-8."""
+    n = 20000
+    assert Conv([1.0, 1.0], n).norm() == pytest.approx(2 * np.cos(np.pi / (2 * n)), rel=1e-6)
 
 
 def test_norm_beyond_dense_size():
