@@ -141,6 +141,18 @@ def _place(per_axis: Array, a: int, ndim: int) -> Array:
 
 
 def large_structure(tables: Tables) -> tuple[Array, Array]:
+    """Column indices and row pointers of any matrix, by compiled loops on all cores.
+
+    Parameters
+    ----------
+    tables : Tables
+        The tables of all axes.
+
+    Returns
+    -------
+    (ndarray, ndarray)
+        `indices` of shape ``(nnz,)`` and `indptr` of shape ``(rows + 1,)``, in ``spec.index_dtype``.
+    """
     from .matrix_loops import fill_structure  # compiled: only where the size pays for it
 
     spec = tables.spec
@@ -173,6 +185,20 @@ def large_structure(tables: Tables) -> tuple[Array, Array]:
 
 
 def large_values(tables: Tables, kernel: Array) -> Array:
+    """Values of any matrix in the order of its column indices, by compiled loops on all cores.
+
+    Parameters
+    ----------
+    tables : Tables
+        The tables of all axes.
+    kernel : ndarray
+        Taps in the dtype of the matrix, not flipped.
+
+    Returns
+    -------
+    ndarray of shape ``(nnz,)``
+        In the dtype of the kernel.
+    """
     from .matrix_loops import fill_values
 
     spec = tables.spec
