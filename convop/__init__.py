@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from .matrix import kernel2matrix
+from .parallel import set_num_threads
 from .spec import ConvSpec
 
 if TYPE_CHECKING:
@@ -13,13 +14,13 @@ if TYPE_CHECKING:
     from .filter_operator import ConvFilter
     from .operators import Conv, ConvTranspose
 
-__all__ = ["Conv", "ConvFilter", "ConvSpec", "ConvTranspose", "engines", "kernel2matrix", "testing"]
+__all__ = ["Conv", "ConvFilter", "ConvSpec", "ConvTranspose", "engines", "kernel2matrix", "set_num_threads", "testing"]
 
 __version__ = "0.1.0"
 
 # PyLops takes seconds to import where PyTorch is installed: what needs it is loaded on first use.
 _OPERATORS = {"Conv": "operators", "ConvFilter": "filter_operator", "ConvTranspose": "operators"}
-_MODULES = ("engines", "plot", "testing")
+_MODULES = ("engines", "plot", "testing", "torch")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,11 +16,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from . import __version__
+from .arguments import one_of
 from .files import read_kernel, read_photograph, write_image, written
 from .spec import ConvSpec
 
 if TYPE_CHECKING:
-    from .bench import Line
     from .demo import Problem, Recovery
     from .operators import Conv
 
@@ -204,42 +204,43 @@ def dottest(
 def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it runs.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements per line.")] = 7,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    part: Annotated[
+        list[str] | None, typer.Option(help="applying, extras or building; all of them unless given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+    calibrate: Annotated[
+        bool, typer.Option("--calibrate", help="Measure what engine='auto' goes by on this machine, and keep it.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="With --calibrate: the .json file to write.")
+    ] = None,
 ) -> None:
-    """Measure building matrices and starting up, against what each is compared with, in turn in one run."""
+    """Measure engines, installed peers and matrix building, in turn in one run."""
     from . import bench as measure
 
-    lines = []
+    with _one_line_errors():
+        if output is not None and not calibrate:
+            raise ValueError("output is for --calibrate; to keep measurements use --json > FILE")
+        if output is not None:
+            _require_writable("output", output, ".json")
+        parts = [one_of("part", name, measure.PARTS) for name in part or measure.PARTS]
     with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task("measuring")
-        for group in (
-            measure.build_lines(quick=quick, repeats=repeats),
-            iter([measure.textbook_line(repeats=repeats)]),
-            measure.startup_lines(repeats=min(repeats, 2) if quick else repeats),
-        ):
-            for line in group:
-                lines.append(line)
-                progress.update(task, description=line.name)
-    if as_json:
-        typer.echo(json.dumps([line.as_dict() for line in lines], indent=1))
+        show = partial(progress.update, task)
+        if calibrate:
+            costs = measure.calibrated(quick=quick, repeats=repeats, progress=lambda name: show(description=name))
+        else:
+            results = measure.run(parts, quick=quick, repeats=repeats, progress=lambda name: show(description=name))
+    if calibrate:
+        with _one_line_errors():
+            typer.echo(str(measure.keep_costs(costs, output)))
+    elif as_json:
+        typer.echo(json.dumps(results.as_dict(), indent=1))
     else:
-        console.print(_bench_table(lines))
-
-
-def _bench_table(lines: list[Line]) -> Table:
-    table = Table("work", *_right("entries", "ms"), "against", *_right("ms", "ratio", "at most"))
-    for line in lines:
-        good = line.ratio <= line.limit
-        table.add_row(
-            line.name,
-            f"{line.entries / 1e6:.1f} M" if line.entries > 1e5 else "",
-            f"{line.seconds * 1e3:.4g}",
-            line.against,
-            f"{line.against_seconds * 1e3:.4g}",
-            f"[{'green' if good else 'red'}]{line.ratio:.3g}[/]",
-            f"{line.limit:.3g}",
-        )
-    return table
+        # Wide tables are for scrolling where the terminal is narrow or there is none.
+        wide = Console(width=max(console.width, 200)) if results.applying else console
+        for table in measure.tables(results):
+            wide.print(table)
 
 
 def _demo_pictures(problem: Problem, recoveries: list[Recovery], out: Path) -> Iterator[Path]:

@@ -6,15 +6,14 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse as sp
 from pylops import LinearOperator
 
-from .arguments import IntOrSequence, Padding, boolean, one_of
+from .arguments import IntOrSequence, Padding, boolean
 from .backend import Array, as_kernel
 from .data_matrix import block_diagonal, group_matrices
+from .engines import make_filter
 from .matrix import convert
 from .matrix_operator import MatrixOperator, own, transposed_csr
-from .parallel import ForkSafeLock
 from .spec import ConvSpec
 
 __all__ = ["ConvFilter"]
@@ -72,13 +71,11 @@ class ConvFilter(MatrixOperator):
             groups=groups,
             padding_mode=padding_mode,
         )
-        one_of("engine", engine, ("auto", "measure", "csr"))
-        self._set_up(spec, data, boolean("flip", flip), name)
+        self._set_up(spec, data, boolean("flip", flip), engine, name)
 
-    def _set_up(self, spec: ConvSpec, data: Array, flip: bool, name: str) -> Self:
-        self._spec, self._data, self._flip = spec, data, flip
-        self._groups: list[sp.csr_array] | None = None
-        self._lock = ForkSafeLock()
+    def _set_up(self, spec: ConvSpec, data: Array, flip: bool, engine: str, name: str) -> Self:
+        self._spec, self._data, self._flip, self._requested = spec, data, flip, engine
+        self._filter = make_filter(engine, spec, data)
         self._forward, self._backward = self._times, self._adjoint_times
         LinearOperator.__init__(self, dtype=data.dtype, dims=spec.kernel_shape, dimsd=spec.output_shape, name=name)
         return self
@@ -96,41 +93,21 @@ class ConvFilter(MatrixOperator):
     @property
     def engine(self) -> str:
         """Name of the engine in use."""
-        return "csr"
-
-    def _group_matrices(self) -> list[sp.csr_array]:
-        with self._lock:
-            if self._groups is None:
-                self._groups = group_matrices(self._spec, self._data, flip=self._flip)
-            return self._groups
+        return self._filter.name
 
     def _times(self, kernels: Array) -> Array:
-        matrices, spec = self._group_matrices(), self._spec
-        outputs, taps = matrices[0].shape
-        # (groups, channels of a group, taps, P): all channels of a group and all columns are one batch
-        k = kernels.reshape(spec.groups, spec.c_out // spec.groups, taps, *kernels.shape[1:] or (1,))
-        batch = k.shape[1] * k.shape[3]
-        y = np.stack(
-            [
-                (m @ kg.transpose(1, 0, 2).reshape(taps, batch)).reshape(outputs, k.shape[1], k.shape[3])
-                for m, kg in zip(matrices, k, strict=True)
-            ]
-        )
-        return y.transpose(0, 2, 1, 3).reshape(self.shape[0], *kernels.shape[1:])
+        return self._filter.forward(self._turned(kernels))
 
     def _adjoint_times(self, y: Array) -> Array:
-        matrices, spec = self._group_matrices(), self._spec
-        outputs, taps = matrices[0].shape
-        r = y.reshape(spec.groups, spec.c_out // spec.groups, outputs, *y.shape[1:] or (1,))
-        batch = r.shape[1] * r.shape[3]
-        # m^H r as conj(m^T conj(r)): of a real matrix that copies nothing.
-        k = np.stack(
-            [
-                (m.T @ rg.transpose(1, 0, 2).reshape(outputs, batch)).reshape(taps, r.shape[1], r.shape[3])
-                for m, rg in zip(matrices, r.conj(), strict=True)
-            ]
-        ).conj()
-        return k.transpose(0, 2, 1, 3).reshape(self.shape[1], *y.shape[1:])
+        return self._turned(self._filter.adjoint(y))
+
+    def _turned(self, kernels: Array) -> Array:
+        """Kernels as the matrix has them, or back: flipped in space if the operator is."""
+        if not self._flip:
+            return kernels
+        shape, ndim = self._spec.kernel_shape, self._spec.ndim
+        columns = kernels.reshape(*shape, *kernels.shape[1:])
+        return np.flip(columns, tuple(range(len(shape) - ndim, len(shape)))).reshape(kernels.shape)
 
     def conj(self) -> ConvFilter:
         """The operator of the conjugate input.
@@ -142,7 +119,7 @@ class ConvFilter(MatrixOperator):
         """
         if self._data.dtype.kind != "c":
             return self
-        return ConvFilter.__new__(ConvFilter)._set_up(self._spec, own(self._data.conj()), self._flip, self.name)
+        return _restored_filter(self._spec, self._data.conj(), self._flip, self._requested, self.name)
 
     def _adjoint(self) -> FilterAdjoint:
         return FilterAdjoint(self)
@@ -151,14 +128,15 @@ class ConvFilter(MatrixOperator):
         return FilterAdjoint(self.conj())
 
     def _sparse(self, format: str) -> Any:
-        return convert(block_diagonal(self._spec, self._group_matrices()), format)
+        groups = group_matrices(self._spec, self._data, flip=self._flip)
+        return convert(block_diagonal(self._spec, groups), format)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored_filter, (self._spec, self._data, self._flip, self.name)
+        return _restored_filter, (self._spec, self._data, self._flip, self._requested, self.name)
 
 
-def _restored_filter(spec: ConvSpec, data: Array, flip: bool, name: str) -> ConvFilter:
-    return ConvFilter.__new__(ConvFilter)._set_up(spec, own(data), flip, name)
+def _restored_filter(spec: ConvSpec, data: Array, flip: bool, engine: str, name: str) -> ConvFilter:
+    return ConvFilter.__new__(ConvFilter)._set_up(spec, own(data), flip, engine, name)
 
 
 class FilterAdjoint(MatrixOperator):

@@ -10,7 +10,7 @@ from pylops import LinearOperator
 
 from .arguments import IntOrSequence, Padding, boolean
 from .backend import Array, as_kernel
-from .engines import Engine, make
+from .engines import Engine, make, renew
 from .matrix import build, convert, flipped
 from .matrix_operator import MatrixOperator, own, transposed_csr
 from .spec import ConvSpec
@@ -41,7 +41,8 @@ class _Convolution(MatrixOperator):
         self._flip = flip
         self._requested = engine
         if ready is None:
-            ready = make(engine, spec, self._taps()) if like is None else like.with_kernel(self._taps())
+            taps = self._taps()
+            ready = make(engine, spec, taps) if like is None else renew(engine, like, spec, taps)
         self._engine = ready
         dims, dimsd = self._direction(spec.input_shape, spec.output_shape)
         self._forward, self._backward = self._direction(ready.forward, ready.adjoint)

@@ -7,14 +7,17 @@ not used: one aborts the process when two Python threads enter it together, anot
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import pairwise
 from threading import Lock
-from typing import ClassVar
+from typing import Any, ClassVar
 from weakref import WeakSet
 
-__all__ = ["ForkSafeLock", "run_blocks", "workers"]
+from .arguments import integer
+
+__all__ = ["ForkSafeLock", "chosen_threads", "run_blocks", "run_items", "set_num_threads", "workers"]
 
 
 class ForkSafeLock:
@@ -45,16 +48,98 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=ForkSafeLock.reopen)
 
 
+_chosen: int | None = None
+
+
+def set_num_threads(count: int | None) -> None:
+    """Set how many threads the package's own loops use, or give the choice back to it.
+
+    Parameters
+    ----------
+    count : int or None
+        At least 1; None for one for each core that this process may run on. Limits set with threadpoolctl hold
+        besides.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `count` is not a number of threads.
+
+    Examples
+    --------
+    >>> import convop
+    >>> convop.set_num_threads(1)
+    >>> convop.set_num_threads(None)
+    """
+    global _chosen  # noqa: PLW0603 - one setting for the process
+    if count is not None:
+        count = integer("count", count)
+        if count < 1:
+            raise ValueError(f"count must be at least 1, or None for all cores; got {count}")
+    _chosen = count
+
+
+def chosen_threads() -> int | None:
+    """What `set_num_threads` was given last, or None."""
+    return _chosen
+
+
 def workers() -> int:
-    """Number of cores this process may run on.
+    """Threads that work may be divided over.
 
     Returns
     -------
     int
+        What was set, or the number of cores this process may run on; no more than the limit that threadpoolctl has
+        set for linear algebra, where it is in use.
     """
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    if _chosen is not None:
+        count = _chosen
+    elif hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return max(1, min(count, _limit()))
+
+
+_controllers: list[Any] | None = None
+
+
+def _limit() -> int:
+    """The least number of threads of the loaded BLAS libraries: threadpoolctl sets it, and knows no pools of Python."""
+    global _controllers  # noqa: PLW0603 - looked up once
+    threadpoolctl = sys.modules.get("threadpoolctl")
+    if threadpoolctl is None:  # nobody can have set a limit with it
+        return sys.maxsize
+    if _controllers is None:
+        _controllers = list(threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers)
+    counts = [c.num_threads for c in _controllers]
+    return min((count for count in counts if count), default=sys.maxsize)
+
+
+# One pool for the process, as large as was ever asked for. A forked child has none of its threads, so it makes its own.
+_pool: ThreadPoolExecutor | None = None
+_pool_size = 0
+_pool_lock = ForkSafeLock()
+
+
+def _forget_pool() -> None:
+    global _pool, _pool_size
+    _pool, _pool_size = None, 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pool)
+
+
+def _submit(function: Callable[[], None], times: int) -> list[Future[None]]:
+    global _pool, _pool_size
+    with _pool_lock:
+        if _pool is None or _pool_size < times:
+            if _pool is not None:
+                _pool.shutdown(wait=False)  # its threads end when their work is done
+            _pool, _pool_size = ThreadPoolExecutor(times, thread_name_prefix="convop"), times
+        return [_pool.submit(function) for _ in range(times)]
 
 
 def run_blocks(function: Callable[[int, int], object], length: int, *, threads: int, blocks: int) -> None:
@@ -63,7 +148,8 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
     Parameters
     ----------
     function : callable
-        Called with the bounds of a block; releases the GIL to run beside its siblings.
+        Called with the bounds of a block; releases the GIL to run beside its siblings. It must not call
+        `run_blocks` itself.
     length : int
         Length of the range.
     threads : int
@@ -74,16 +160,54 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
     Raises
     ------
     Exception
-        Whatever `function` raised first.
+        Whatever `function` raised first; no further blocks are begun then.
     """
     blocks = max(1, min(blocks, length))
     bounds = [length * b // blocks for b in range(blocks + 1)]
-    pairs = list(pairwise(bounds))
     if threads == 1 or blocks == 1:
-        for start, stop in pairs:
+        for start, stop in pairwise(bounds):
             function(start, stop)
         return
-    # A pool per call costs some 0.1 ms, starts fresh in a forked child and leaves nothing behind.
-    with ThreadPoolExecutor(min(threads, blocks)) as pool:
-        for future in [pool.submit(function, start, stop) for start, stop in pairs]:
-            future.result()
+    pairs = iter(list(pairwise(bounds)))
+    errors: list[BaseException] = []
+
+    def take_blocks() -> None:
+        # Taking the next element of a list's iterator is one step under the GIL, and safe from several threads without.
+        for start, stop in pairs:
+            if errors:
+                return
+            try:
+                function(start, stop)
+            except BaseException as error:  # noqa: BLE001 - raised where the caller sees it
+                errors.append(error)
+
+    # The caller works too: what the pool has not begun when the blocks are gone need not be waited for.
+    helpers = _submit(take_blocks, min(threads, blocks) - 1)
+    take_blocks()
+    for helper in helpers:
+        if not helper.cancel():
+            helper.result()
+    if errors:
+        raise errors[0]
+
+
+# Multiplications that are not worth waking a thread for: some 0.1 ms.
+_SMALL_WORK = 10**6
+# Blocks for each thread, so that one that is interrupted does not keep the others waiting for long.
+_BLOCKS_PER_THREAD = 4
+
+
+def run_items(function: Callable[[int, int], object], items: int, *, work: int) -> None:
+    """Call ``function(first, stop)`` on blocks of a range of items that make up so much work.
+
+    Parameters
+    ----------
+    function : callable
+        As in `run_blocks`.
+    items : int
+        Number of items.
+    work : int
+        Multiplications of all of them: little is done by the calling thread alone.
+    """
+    threads = 1 if work < _SMALL_WORK or items < 2 else workers()
+    run_blocks(function, items, threads=threads, blocks=1 if threads == 1 else _BLOCKS_PER_THREAD * threads)

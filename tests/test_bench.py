@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from convop import ConvSpec, bench, kernel2matrix
+from convop.bench import builds, timing
 
 
 def test_lines_hold_what_was_measured():
@@ -25,8 +26,8 @@ def test_functions_are_timed_in_turn_after_a_warm_up():
         calls.append("theirs")
         time.sleep(0.01)
 
-    seconds, against, ratio = bench._in_turn(ours, theirs, 3)
-    assert calls == ["theirs", "ours"] * 4
+    seconds, against, ratio = timing.in_turn(ours, theirs, 3)
+    assert calls == ["theirs", "theirs", "ours", "ours"] * 4
     assert seconds > against
     assert ratio > 1
 
@@ -34,19 +35,91 @@ def test_functions_are_timed_in_turn_after_a_warm_up():
 def test_filling_has_the_sizes_of_the_matrix():
     spec = ConvSpec((40, 41), (3, 4), padding="same")
     built = kernel2matrix(np.ones((3, 4), "float32"), (40, 41), padding="same")
-    assert [(a.size, a.dtype) for a in bench._filled(spec, np.float32)] == [
+    assert [(a.size, a.dtype) for a in builds._filled(spec, np.float32)] == [
         (a.size, a.dtype) for a in (built.data, built.indices, built.indptr)
     ]
 
 
 def test_a_wrong_peer_is_found_before_it_is_timed(monkeypatch):
-    monkeypatch.setattr(bench, "_kron_sum", lambda kernel, size: 2 * kernel2matrix(kernel, (size, size)))
+    monkeypatch.setattr(builds, "_kron_sum", lambda kernel, size: 2 * kernel2matrix(kernel, (size, size)))
     with pytest.raises(AssertionError, match="another matrix"):
         list(bench.build_lines(quick=True, repeats=1))
 
 
 def test_workloads_span_what_is_promised():
-    entries = [ConvSpec(shape, kernel, **p).nnz for _, shape, kernel, p in bench._BUILDS]
+    entries = [ConvSpec(shape, kernel, **p).nnz for _, shape, kernel, p in builds._BUILDS]
     assert min(entries) > 9e6
     assert max(entries) < 2.2e8
     assert max(entries) > 1.6e8
+
+
+def test_engines_and_peers_are_compared():
+    results = bench.run(["applying"], quick=True, repeats=1)
+    assert results.machine.gemm64 > 0 < results.machine.bandwidth
+    assert len(results.applying) == 2 * 2 * 2
+    for line in results.applying:
+        assert line.engine in line.seconds
+        assert line.ratio == min(line.ratios.values()) > 0
+        assert line.fastest_peer in line.peers
+        assert {"SciPy CSR"} <= set(line.peers)
+        assert line.share > 0
+    blur = results.applying[0]
+    assert {"SciPy fftconvolve", "SciPy oaconvolve", "SciPy ndimage", "PyLops ConvolveND"} <= set(blur.peers)
+
+
+def test_extras_are_measured():
+    lines = list(bench.extra_lines(quick=True, repeats=1))
+    names = " ".join(line.name for line in lines)
+    for word in ("image 3^2", "Gaussian", "full rank", "two threads", "peak memory of A @ x", "a pixel"):
+        assert word in names
+    assert all(line.ratio > 0 and line.limit > 0 for line in lines)
+
+
+@pytest.mark.parametrize("peer", ["_csr", "_pylops", "_ndimage"])
+def test_a_peer_that_computes_something_else_is_not_timed(peer, monkeypatch):
+    from convop.bench import peers
+
+    wrong = lambda problem: (lambda: problem.x * 1.001, None)
+    monkeypatch.setattr(peers, peer, wrong)
+    with pytest.raises(AssertionError, match=r"blur 96.2 k5, float64: .* differs by"):
+        list(bench.apply_lines(bench.Machine(1.0, 1.0, 1.0, 1), quick=True, repeats=1))
+
+
+def peer_workloads():
+    for workload in bench.WORKLOADS:
+        scale = [min(n, 40 if workload.one_channel else n) for n in workload.input_shape]
+        if len(scale) == 1:
+            scale = [400]
+        if not workload.one_channel:
+            scale = [*scale[:1], *(min(n, 20) for n in scale[1:])]
+        yield bench.Workload(workload.name, tuple(scale), workload.kernel_shape, workload.parameters)
+    even = {"padding": ((2, 1), (1, 0))}
+    yield bench.Workload("even", (30, 31), (4, 2), even)
+    yield bench.Workload("even circular", (30, 31), (4, 2), {**even, "padding_mode": "circular"})
+    yield bench.Workload("even reflect", (30, 31), (4, 2), {**even, "padding_mode": "reflect"})
+
+
+def test_all_peers_agree_on_small_forms_of_all_workloads(monkeypatch):
+    """In float64 and both directions; comparing raises where they do not."""
+    small = [w for w in peer_workloads() if max(w.kernel_shape[:2]) <= 64]
+    lines = list(bench.apply_lines(bench.Machine(1.0, 1.0, 1.0, 1), repeats=1, workloads=small, dtypes=["float64"]))
+    assert len(lines) == 2 * len(small)
+
+
+def test_calibration_is_fitted_and_kept(tmp_path, monkeypatch):
+    from convop.bench import calibrate
+    from convop.engines import costs
+
+    fitted, error = calibrate._fitted([({"call": 1.0, "work": w}, 3e-6 + 2e-9 * w) for w in (10.0, 1e3, 1e5, 1e6)])
+    assert fitted == pytest.approx({"call": 3e-6, "work": 2e-9})
+    assert error < 1e-9
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    measured = bench.calibrated(quick=True, repeats=1)
+    path = bench.keep_costs(measured)
+    try:
+        assert path == costs.costs_file()
+        assert costs.seconds_per_unit()["direct"]["float64"]["call"] >= 0
+        assert [p.name for p in path.parent.iterdir()] == ["costs.json"]
+    finally:
+        monkeypatch.undo()
+        costs.seconds_per_unit.cache_clear()

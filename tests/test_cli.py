@@ -206,14 +206,33 @@ def test_demo_on_a_photograph_of_ones_own(tmp_path):
 def test_bench_runs_and_writes_json():
     result = run("bench", "--quick", "--repeats", "1", "--json")
     assert result.exit_code == 0
-    lines = json.loads(result.stdout)
-    assert {"name", "against", "seconds", "against_seconds", "ratio", "limit", "entries"} == set(lines[0])
+    results = json.loads(result.stdout)
+    assert set(results) == {"machine", "applying", "lines"}
+    lines = results["lines"]
+    assert {"name", "against", "seconds", "against_seconds", "ratio", "limit", "entries", "unit"} == set(lines[0])
     assert [line["name"] for line in lines if "import" in line["name"]] == [
         "import convop",
         "import and a first 3x3 matrix",
     ]
     assert all(line["seconds"] > 0 and line["ratio"] > 0 for line in lines)
-    assert "against" in run("bench", "--quick", "--repeats", "1").stdout
+    assert {line["direction"] for line in results["applying"]} == {"forward", "adjoint"}
+
+
+def test_bench_shows_tables_of_the_parts_asked_for():
+    shown = run("bench", "--quick", "--repeats", "1", "--part", "applying").stdout
+    assert "fastest peer" in shown
+    assert "geometric mean" in shown
+    assert "import convop" not in shown
+    assert "part must be one of applying, extras, building; got 'all'" in refused("bench", "--part", "all")
+
+
+def test_bench_calibrates(tmp_path):
+    path = tmp_path / "costs.json"
+    result = run("bench", "--quick", "--repeats", "1", "--calibrate", "-o", str(path))
+    assert result.stdout.strip() == str(path)
+    assert set(json.loads(path.read_text())["seconds"]) == {"csr", "direct", "fft", "gemm", "torch"}
+    assert "output is for --calibrate" in refused("bench", "-o", str(path))
+    assert "must be a .json file" in refused("bench", "--calibrate", "-o", str(tmp_path))
 
 
 def test_version_and_help():

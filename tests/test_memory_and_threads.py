@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import convop
 from convop import builders, kernel2matrix, memory, parallel
 
 
@@ -102,6 +103,69 @@ def test_workers_respect_the_affinity(monkeypatch):
     assert parallel.workers() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     assert parallel.workers() == (os.cpu_count() or 1)
+
+
+def test_set_num_threads(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(parallel, "_limit", lambda: 100)
+    try:
+        convop.set_num_threads(3)
+        assert parallel.workers() == parallel.chosen_threads() == 3
+        for wrong, error in ((0, ValueError), (-2, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)):
+            with pytest.raises(error, match=r"^count must be"):
+                convop.set_num_threads(wrong)
+        assert parallel.workers() == 3
+    finally:
+        convop.set_num_threads(None)
+    assert parallel.workers() == 4
+
+
+def test_limits_of_threadpoolctl_hold(monkeypatch):
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    if not threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
+        return  # a NumPy whose BLAS threadpoolctl does not know
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    with threadpoolctl.threadpool_limits(1):
+        assert parallel.workers() == 1
+        seen = set()
+        parallel.run_items(lambda a, b: seen.add(threading.get_ident()), 100, work=10**9)
+        assert seen == {threading.get_ident()}
+    with threadpoolctl.threadpool_limits(2):
+        assert parallel.workers() == 2
+
+
+def test_little_work_wakes_no_thread(monkeypatch):
+    monkeypatch.setattr(parallel, "workers", lambda: 4)
+    monkeypatch.setattr(parallel, "_submit", lambda *_: pytest.fail("threads for little work"))
+    seen = []
+    parallel.run_items(lambda a, b: seen.extend(range(a, b)), 10, work=1000)
+    assert seen == list(range(10))
+
+
+def test_work_goes_on_while_the_pool_is_busy():
+    """Blocks that no thread of the pool has begun when the caller is done with the others are not waited for."""
+    release = threading.Event()
+    helpers = parallel._submit(release.wait, 2)
+    try:
+        seen = []
+        parallel.run_blocks(lambda a, b: seen.extend(range(a, b)), 50, threads=3, blocks=10)
+        assert sorted(seen) == list(range(50))
+    finally:
+        release.set()
+        for helper in helpers:
+            helper.result()
+
+
+def test_no_block_is_begun_after_an_error():
+    begun = []
+
+    def work(start, stop):
+        begun.append(start)
+        raise KeyError(start)
+
+    with pytest.raises(KeyError):
+        parallel.run_blocks(work, 1000, threads=2, blocks=1000)
+    assert len(begun) <= 4
 
 
 def build_large(results, i):

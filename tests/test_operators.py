@@ -213,7 +213,7 @@ def test_tosparse_formats(format):
 
 def test_with_kernel_shares_the_structure_of_a_built_matrix():
     rng = np.random.default_rng(0)
-    A = Conv(rng.standard_normal((3, 3)), (12, 12), padding=1)
+    A = Conv(rng.standard_normal((3, 3)), (12, 12), padding=1, engine="csr")
     A @ np.ones(144)
     B = A.with_kernel(1j * rng.standard_normal((3, 3)))
     assert isinstance(B, Conv)
@@ -252,7 +252,7 @@ def test_eight_threads_build_one_matrix(monkeypatch):
     built = []
     original = csr.build
     monkeypatch.setattr(csr, "build", lambda *arguments: built.append(1) or original(*arguments))
-    A = Conv(np.random.default_rng(0).standard_normal((5, 5)), (64, 64), padding=2)
+    A = Conv(np.random.default_rng(0).standard_normal((5, 5)), (64, 64), padding=2, engine="csr")
     expected = kernel2matrix(A.kernel, (64, 64), padding=2) @ np.ones(4096)
     results, barrier = [None] * 8, threading.Barrier(8)
 
@@ -355,7 +355,7 @@ def test_scipy_and_pylops_take_the_operators():
 
 
 def test_with_kernel_lets_go_of_the_old_values():
-    A = Conv(np.ones(5), 4000)
+    A = Conv(np.ones(5), 4000, engine="csr")
     A @ np.ones(4000)
     matrix = weakref.ref(A._engine.matrix)
     B = A.with_kernel(np.arange(5.0))
@@ -367,9 +367,9 @@ def test_with_kernel_lets_go_of_the_old_values():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("op", [Conv(np.ones(3), 50), ConvFilter(np.ones(50), 3)])
+@pytest.mark.parametrize("op", [Conv(np.ones(3), 50, engine="csr"), ConvFilter(np.ones(50), 3, engine="csr")])
 def test_a_child_forked_while_a_thread_builds_does_not_hang(op):
-    lock = op._engine._lock if isinstance(op, Conv) else op._lock
+    lock = op._engine._lock if isinstance(op, Conv) else op._filter._lock
     with lock:  # as the thread holds it that does not exist in the child
         child = os.fork()
         if child == 0:  # pragma: no cover - in the child

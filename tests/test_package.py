@@ -68,15 +68,24 @@ def test_pylops_is_loaded_with_the_first_operator():
 
 # Each optional or heavy dependency, and the files that may name it.
 HOMES = {
-    "numba": {"matrix_loops.py"},
+    "numba": {"matrix_loops.py", "engines/loops.py", "engines/tiles.py"},
+    "llvmlite": {"engines/tiles.py"},
     "matplotlib": {"plot.py"},
     "typer": {"cli.py"},
-    "rich": {"cli.py"},
+    "rich": {"cli.py", "bench/report.py"},
     "skimage": {"files.py"},
     "PIL": {"files.py"},
     "pytest": {"testing.py"},
-    "pylops": {"matrix_operator.py", "operators.py", "filter_operator.py", "demo.py"},
-    "torch": set(),
+    "pylops": {
+        "matrix_operator.py",
+        "operators.py",
+        "filter_operator.py",
+        "demo.py",
+        "torch.py",
+        "bench/extras.py",
+        "bench/peers.py",
+    },
+    "torch": {"torch.py", "engines/torch.py", "bench/peers.py"},
     "cupy": set(),
     "mpi4py": set(),
     "pylops_mpi": set(),

@@ -1,64 +1,25 @@
-"""Measurements that anyone can repeat: this package and what it is compared with, in turn, in one run.
-
-Every figure is a ratio of times of the same work, the median over repeats, because absolute times on a
-shared machine mean little. Results are compared before they are timed.
-"""
+"""How long matrices take to build, against the filling of memory; and how long the package takes to start."""
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 
-from . import memory
-from .axis import PADDING_MODES
-from .backend import Array
-from .matrix import kernel2matrix
-from .parallel import run_blocks, workers
-from .spec import ConvSpec
+from .. import memory
+from ..axis import PADDING_MODES
+from ..backend import Array
+from ..matrix import kernel2matrix
+from ..parallel import run_blocks, workers
+from ..spec import ConvSpec
+from .timing import Line, in_turn
 
-__all__ = ["Line", "build_lines", "startup_lines", "textbook_line"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measurement.
-
-    Attributes
-    ----------
-    name : str
-        What was done.
-    against : str
-        What it is compared with.
-    seconds, against_seconds : float
-        Median times.
-    ratio : float
-        Median of the ratios ``seconds/against_seconds`` of single repeats.
-    limit : float
-        What the ratio should not exceed.
-    entries : int
-        Entries of the matrix, 0 where there is none.
-    """
-
-    name: str
-    against: str
-    seconds: float
-    against_seconds: float
-    ratio: float
-    limit: float
-    entries: int = 0
-
-    def as_dict(self) -> dict[str, Any]:
-        """The measurement as plain values, for JSON."""
-        return asdict(self)
+__all__ = ["build_lines", "startup_lines", "textbook_line"]
 
 
 # name, input shape, kernel shape, parameters: 10^7 to 2*10^8 entries
@@ -102,7 +63,7 @@ def build_lines(*, quick: bool = False, repeats: int = 7) -> Iterator[Line]:
                     continue
                 kernel = rng.standard_normal(kernel_shape).astype(dtype)
                 build = partial(kernel2matrix, kernel, input_shape, **spec.parameters())
-                seconds, fill, ratio = _in_turn(build, partial(_filled, spec, dtype), repeats)
+                seconds, fill, ratio = in_turn(build, partial(_filled, spec, dtype), repeats)
                 label = f"build {name}, {mode}, {np.dtype(dtype).name}"
                 yield Line(label, "filling fresh arrays, all cores", seconds, fill, ratio, 2.0, spec.nnz)
     size = 64 if quick else 512
@@ -110,7 +71,7 @@ def build_lines(*, quick: bool = False, repeats: int = 7) -> Iterator[Line]:
     ours, theirs = kernel2matrix(kernel, (size, size)), _kron_sum(kernel, size)
     if abs(ours - theirs).max() != 0:
         raise AssertionError("the sum of Kronecker products is another matrix")
-    seconds, kron, ratio = _in_turn(
+    seconds, kron, ratio = in_turn(
         lambda: kernel2matrix(kernel, (size, size)), lambda: _kron_sum(kernel, size), repeats
     )
     yield Line(f"build image {size}^2, 7x7, valid", "sum of kron of diags", seconds, kron, ratio, 1 / 20, ours.nnz)
@@ -139,7 +100,7 @@ def textbook_line(*, repeats: int = 7) -> Line:
 
         return run
 
-    ours, bare, ratio = _in_turn(
+    ours, bare, ratio = in_turn(
         many(lambda: kernel2matrix(kernel, (3, 3))), many(lambda: sp.csr_array(parts, shape=(4, 9))), repeats
     )
     return Line("build image 3^2, 2x2", "a bare csr_array", ours / 500, bare / 500, ratio, 8.0, 16)
@@ -162,31 +123,12 @@ def startup_lines(*, repeats: int = 7) -> Iterator[Line]:
         ("import convop", "import convop", 1.5),
         ("import and a first 3x3 matrix", "import convop; convop.kernel2matrix([[1, 2], [3, 4]], (3, 3))", 1.7),
     ):
-        ours, theirs, ratio = _in_turn(partial(_python, code), partial(_python, peer), repeats)
+        ours, theirs, ratio = in_turn(partial(_python, code), partial(_python, peer), repeats)
         yield Line(name, peer, ours, theirs, ratio, limit)
 
 
 def _python(code: str) -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def _in_turn(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float, float]:
-    """Median times of two functions called by turns after one warm-up, and the median of their ratios."""
-    pairs = []
-    for repeat in range(repeats + 1):
-        pair = []
-        for function in (theirs, ours):
-            start = time.perf_counter()
-            result = function()
-            pair.append(time.perf_counter() - start)
-            del result  # freeing is not part of the work, and the next one finds the memory free
-        if repeat:
-            pairs.append(pair)
-    return (
-        statistics.median(ours for _, ours in pairs),
-        statistics.median(theirs for theirs, _ in pairs),
-        statistics.median(ours / theirs for theirs, ours in pairs),
-    )
 
 
 def _filled(spec: ConvSpec, dtype: Any) -> list[Array]:

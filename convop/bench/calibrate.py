@@ -1,0 +1,137 @@
+"""The costs of the engines on this machine, fitted to measurements: what ``engine="auto"`` goes by."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.optimize
+
+from ..engines import make
+from ..engines.choose import suitable
+from ..engines.costs import amounts, costs_file, seconds_per_unit
+from ..files import written
+from .timing import medians, times_in_turn
+from .workloads import WORKLOADS, Problem, Workload
+
+__all__ = ["SPREAD", "calibrated", "keep_costs"]
+
+# Sizes and shapes around those of the bench, so that no kind of work is known from one workload alone.
+SPREAD = (
+    *WORKLOADS,
+    Workload("blur 200^2 k5", (200, 200), (5, 5), {"padding": "same"}),
+    Workload("blur 300^2 k21", (300, 300), (21, 21), {"padding": "same"}),
+    Workload("blur 700^2 k11", (700, 700), (11, 11), {"padding": "same"}),
+    Workload("blur 400^2 k51", (400, 400), (51, 51), {"padding": "same"}),
+    Workload("sweep 1024^2 1x31", (1024, 1024), (1, 31), {"padding": "same"}),
+    Workload("sweep 1024^2 31x1", (1024, 1024), (31, 1), {"padding": "same"}),
+    Workload("signal 2^16 k500", (2**16,), (500,), {"padding": "same"}),
+    Workload("signal 2^18 k9", (2**18,), (9,), {"padding": "same"}),
+    Workload("volume 40^3 k3", (40, 40, 40), (3, 3, 3), {"padding": "same"}),
+    Workload("volume 48^3 k9", (48, 48, 48), (9, 9, 9), {"padding": "same"}),
+    Workload("2->2 256^2 k5", (2, 256, 256), (2, 2, 5, 5), {"padding": 2}),
+    Workload("3->3 200^2 k9", (3, 200, 200), (3, 3, 9, 9), {"padding": 4}),
+    Workload("16->32 64^2 k3 stride 2", (16, 64, 64), (32, 16, 3, 3), {"padding": 1, "stride": 2}),
+    Workload("32->32 64^2 k5", (32, 64, 64), (32, 32, 5, 5), {"padding": 2}),
+    Workload("128->128 14^2 k3", (128, 14, 14), (128, 128, 3, 3), {"padding": 1}),
+    Workload("512->128 28^2 1x1", (512, 28, 28), (128, 512, 1, 1)),
+    Workload("groups 8 of 8->8 56^2 k3", (64, 56, 56), (64, 8, 3, 3), {"padding": 1, "groups": 8}),
+    Workload("depthwise 128 56^2 k7", (128, 56, 56), (128, 1, 7, 7), {"padding": 3, "groups": 128}),
+    Workload("16->16 signal 4096 k9", (16, 4096), (16, 16, 9), {"padding": 4}),
+    Workload("8->8 volume 24^3 k3", (8, 24, 24, 24), (8, 8, 3, 3, 3), {"padding": 1}),
+)
+_QUICK = SPREAD[15:16] + SPREAD[22:24]
+# What would take longer is not what anybody chooses; it is left out.
+_LONGEST = 0.3
+
+
+def calibrated(
+    *, quick: bool = False, repeats: int = 5, progress: Callable[[str], object] = lambda _: None
+) -> dict[str, Any]:
+    """Measure every engine on a spread of workloads, and fit the seconds of a unit of each kind of work.
+
+    The fit is of least squares of relative errors, with no cost below zero.
+
+    Parameters
+    ----------
+    quick : bool
+        A few small workloads, to see that it runs.
+    repeats : int
+        Measurements of each, of which the median counts.
+    progress : callable
+        Called with the name of each workload.
+
+    Returns
+    -------
+    dict
+        ``"seconds"`` by engine, dtype and kind of work; ``"errors"``, the relative errors of the fit; and where it was
+        measured.
+    """
+    measured: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
+    for workload in _QUICK if quick else SPREAD:
+        progress(workload.name)
+        for dtype in ("float64", "float32"):
+            problem = Problem(workload, np.dtype(dtype))
+            names = suitable(problem.spec, problem.dtype)
+            for (name, direction), seconds in _times(problem, names, repeats).items():
+                work = amounts(name, problem.spec, problem.dtype, adjoint=bool(direction))
+                measured.setdefault((name, dtype), []).append((work, seconds))
+    seconds_per_unit: dict[str, dict[str, dict[str, float]]] = {
+        name: {} for name in ("csr", "direct", "fft", "gemm", "torch")
+    }
+    errors: dict[str, dict[str, float]] = {}
+    for (name, dtype), rows in measured.items():
+        units, error = _fitted(rows)
+        seconds_per_unit[name][dtype] = units
+        errors.setdefault(name, {})[dtype] = error
+    return {"machine": platform.machine(), "errors": errors, "seconds": seconds_per_unit}
+
+
+def _times(problem: Problem, names: list[str], repeats: int) -> dict[tuple[str, int], float]:
+    functions: dict[str, Callable[[], object]] = {}
+    spec, x, y = problem.spec, problem.x.ravel(), problem.y.ravel()
+    for name in names:
+        engine = make(name, spec, problem.kernel)
+        if medians(times_in_turn({"": partial(engine.forward, x)}, 1))[""] > _LONGEST:
+            continue
+        functions |= {f"{name} 0": partial(engine.forward, x), f"{name} 1": partial(engine.adjoint, y)}
+    middle = medians(times_in_turn(functions, repeats))
+    return {(key.split()[0], int(key.split()[1])): seconds for key, seconds in middle.items()}
+
+
+def _fitted(rows: list[tuple[dict[str, float], float]]) -> tuple[dict[str, float], float]:
+    """Seconds of a unit of each kind, and the median relative error."""
+    kinds = sorted({kind for work, _ in rows for kind in work})
+    matrix = np.array([[work.get(kind, 0.0) / seconds for kind in kinds] for work, seconds in rows])
+    scale = matrix.max(axis=0)
+    units, _ = scipy.optimize.nnls(matrix / scale, np.ones(len(rows)))
+    error = float(np.median(np.abs(matrix / scale @ units - 1)))
+    return {kind: float(u) for kind, u in zip(kinds, units / scale, strict=True)}, error
+
+
+def keep_costs(costs: dict[str, Any], path: Path | None = None) -> Path:
+    """Write costs to a file, whole or not at all.
+
+    Parameters
+    ----------
+    costs : dict
+        From `calibrated`.
+    path : Path, optional
+        By default the user's own file, which ``engine="auto"`` then goes by.
+
+    Returns
+    -------
+    Path
+        Where they are.
+    """
+    path = costs_file() if path is None else path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written(path) as file:
+        file.write((json.dumps(costs, indent=1) + "\n").encode())
+    seconds_per_unit.cache_clear()
+    return path

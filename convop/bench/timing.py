@@ -1,0 +1,104 @@
+"""Times of the same work by several means, called by turns.
+
+Every figure is a ratio of times, the median over repeats, because absolute times on a shared machine mean little.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Line", "in_turn", "medians", "times_in_turn"]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measurement.
+
+    Attributes
+    ----------
+    name : str
+        What was done.
+    against : str
+        What it is compared with.
+    seconds, against_seconds : float
+        Median times.
+    ratio : float
+        Median of the ratios ``seconds/against_seconds`` of single repeats.
+    limit : float
+        What the ratio should not exceed.
+    entries : int
+        Entries of the matrix, 0 where there is none.
+    unit : str
+        Of what was measured, seconds unless said.
+    """
+
+    name: str
+    against: str
+    seconds: float
+    against_seconds: float
+    ratio: float
+    limit: float
+    entries: int = 0
+    unit: str = "s"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The measurement as plain values, for JSON."""
+        return asdict(self)
+
+
+def times_in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Seconds of functions called by turns, after one round to warm up.
+
+    Each is called twice in a row and its second call counts, as in the loop of a solver: threads of some libraries go
+    on spinning for some milliseconds on the cores of whoever comes next, and those of others have to wake up.
+
+    Parameters
+    ----------
+    functions : dict of callable
+        What is timed, by name.
+    repeats : int
+        Rounds.
+
+    Returns
+    -------
+    dict of list of float
+        By name, in the order of the rounds.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats + 1):
+        for name, function in functions.items():
+            function()
+            start = time.perf_counter()
+            result = function()
+            seconds[name].append(time.perf_counter() - start)
+            del result  # freeing is not part of the work, and the next one finds the memory free
+    return {name: times[1:] for name, times in seconds.items()}
+
+
+def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """The median of each."""
+    return {name: statistics.median(times) for name, times in seconds.items()}
+
+
+def in_turn(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float, float]:
+    """Median times of two functions called by turns, and the median of their ratios.
+
+    Parameters
+    ----------
+    ours, theirs : callable
+        What is compared.
+    repeats : int
+        Rounds.
+
+    Returns
+    -------
+    ours, theirs, ratio : float
+    """
+    seconds = times_in_turn({"theirs": theirs, "ours": ours}, repeats)
+    ratios = [a / b for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)]
+    middle = medians(seconds)
+    return middle["ours"], middle["theirs"], statistics.median(ratios)

@@ -1,0 +1,93 @@
+"""The convolutions that are measured: blurs, strides, signals, volumes, and layers of networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..backend import Array
+from ..spec import ConvSpec
+
+__all__ = ["QUICK", "WORKLOADS", "Problem", "Workload"]
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A convolution that is measured.
+
+    Attributes
+    ----------
+    name : str
+        What it is.
+    input_shape, kernel_shape : tuple of int
+        As in :class:`ConvSpec`.
+    parameters : dict
+        Likewise.
+    """
+
+    name: str
+    input_shape: tuple[int, ...]
+    kernel_shape: tuple[int, ...]
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> ConvSpec:
+        return ConvSpec(self.input_shape, self.kernel_shape, **self.parameters)
+
+    @property
+    def one_channel(self) -> bool:
+        return len(self.kernel_shape) == len(self.input_shape)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A workload with numbers: a kernel, an input and an output of one dtype, from a fixed seed."""
+
+    workload: Workload
+    dtype: np.dtype[Any]
+
+    @cached_property
+    def spec(self) -> ConvSpec:
+        return self.workload.spec
+
+    def _normal(self, seed: int, shape: tuple[int, ...]) -> Array:
+        return np.random.default_rng(seed).standard_normal(shape).astype(self.dtype)
+
+    @cached_property
+    def kernel(self) -> Array:
+        return self._normal(0, self.spec.kernel_shape)
+
+    @cached_property
+    def x(self) -> Array:
+        return self._normal(1, self.spec.input_shape)
+
+    @cached_property
+    def y(self) -> Array:
+        return self._normal(2, self.spec.output_shape)
+
+
+_SAME = {"padding": "same"}
+WORKLOADS = (
+    Workload("blur 512^2 k7", (512, 512), (7, 7), _SAME),
+    Workload("blur 512^2 k7 circular", (512, 512), (7, 7), {**_SAME, "padding_mode": "circular"}),
+    Workload("blur 512^2 k7 reflect", (512, 512), (7, 7), {**_SAME, "padding_mode": "reflect"}),
+    Workload("blur 1024^2 k15", (1024, 1024), (15, 15), _SAME),
+    Workload("blur 1024^2 k31", (1024, 1024), (31, 31), _SAME),
+    Workload("blur 2048^2 k3", (2048, 2048), (3, 3), _SAME),
+    Workload("blur 1024^2 k8 stride 4", (1024, 1024), (8, 8), {"stride": 4, "padding": 2}),
+    Workload("signal 2^20 k64", (2**20,), (64,), _SAME),
+    Workload("volume 64^3 k5", (64, 64, 64), (5, 5, 5), _SAME),
+    Workload("64->64 56^2 k3", (64, 56, 56), (64, 64, 3, 3), {"padding": 1}),
+    Workload("3->64 224^2 k7 stride 2", (3, 224, 224), (64, 3, 7, 7), {"stride": 2, "padding": 3}),
+    Workload("256->256 28^2 k3", (256, 28, 28), (256, 256, 3, 3), {"padding": 1}),
+    Workload("256->64 28^2 1x1", (256, 28, 28), (64, 256, 1, 1)),
+    Workload("16->16 128^2 k3 dilation 2", (16, 128, 128), (16, 16, 3, 3), {"padding": 2, "dilation": 2}),
+    Workload("depthwise 64 112^2 k3", (64, 112, 112), (64, 1, 3, 3), {"padding": 1, "groups": 64}),
+)
+QUICK = (
+    Workload("blur 96^2 k5", (96, 96), (5, 5), _SAME),
+    Workload("3->8 40^2 k3 stride 2", (3, 40, 40), (8, 3, 3, 3), {"stride": 2, "padding": 1}),
+)

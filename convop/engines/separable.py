@@ -1,0 +1,181 @@
+"""The engine for kernels of low rank: one sweep along each axis.
+
+A kernel that is a sum of ``r`` outer products is applied by one-dimensional convolutions with ``r`` channels between
+them. In any number of dimensions, and with the channels of a group at the two ends, that is a tensor train,
+
+    K[o, c, t1, ..., tN] = sum_ab... G1[o, t1, a] G2[a, t2, b] ... GN[z, tN, c]
+
+found by a singular value decomposition of one unfolding after another (Oseledets, Tensor-train decomposition, SIAM
+Journal on Scientific Computing 33, 2011). A product of ``k`` taps an axis costs the sum of them instead.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from scipy.linalg import lapack
+
+from ..backend import Array
+from ..spec import ConvSpec
+from .direct import DirectEngine
+
+__all__ = ["SeparableEngine", "is_low_rank", "sweep_specs"]
+
+# What is left out is at most so many units of rounding of the kernel's norm; rounding a kernel changes it by about a
+# third of one.
+_ULPS = 4
+
+
+class SeparableEngine:
+    """Sweeps along the axes with the factors of the kernel, which are found when they are first needed.
+
+    Equal to the whole kernel to some units of rounding of its norm. A kernel of full rank is applied too, at a
+    multiple of the cost. NaN and infinities spread along the axes as far as the kernel reaches.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+        Geometry.
+    kernel : ndarray
+        Taps in the dtype of the map, not flipped.
+
+    Raises
+    ------
+    ValueError
+        If the kernel is not finite.
+    """
+
+    name = "separable"
+
+    def __init__(self, spec: ConvSpec, kernel: Array) -> None:
+        if not np.isfinite(kernel).all():
+            raise ValueError("kernel must be finite for engine='separable', which takes it apart; use engine='direct'")
+        self._spec, self._kernel = spec, kernel
+        self._sweeps: dict[str, list[DirectEngine]] = {}
+
+    def forward(self, x: Array) -> Array:
+        for sweep in self._made(x):
+            x = sweep.forward(x)
+        return x
+
+    def adjoint(self, y: Array) -> Array:
+        for sweep in reversed(self._made(y)):
+            y = sweep.adjoint(y)
+        return y
+
+    def with_kernel(self, kernel: Array) -> SeparableEngine:
+        return SeparableEngine(self._spec, kernel)
+
+    def _made(self, x: Array) -> list[DirectEngine]:
+        # Factors are found anew for a wider input: its results are to have its precision, and not the kernel's.
+        dtype = np.result_type(x.dtype, self._kernel.dtype)
+        sweeps = self._sweeps.get(dtype.char)
+        if sweeps is None:
+            factors = _factors(self._spec, self._kernel, float(np.finfo(dtype).eps))
+            specs = sweep_specs(self._spec, [factor.shape[2] for factor in factors[:-1]])
+            sweeps = [
+                DirectEngine(spec, factor.reshape(spec.kernel_shape).astype(dtype))
+                for spec, factor in zip(specs, reversed(factors), strict=True)
+            ]
+            self._sweeps[dtype.char] = sweeps
+        return sweeps
+
+
+def _grouped(spec: ConvSpec, kernel: Array) -> Array:
+    """(groups, outputs, inputs, taps of axis 1, ..., taps of axis N) in double precision."""
+    taps = [axis.taps for axis in spec.axes]
+    shape = (spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups, *taps)
+    return kernel.reshape(shape).astype(np.complex128 if kernel.dtype.kind == "c" else np.float64)
+
+
+def _factors(spec: ConvSpec, kernel: Array, eps: float) -> list[Array]:
+    """One factor an axis, (groups, written, read, taps), the first axis first."""
+    # (groups, written, taps of axis 1, ..., taps of axis N, read)
+    rest = np.moveaxis(_grouped(spec, kernel), 2, -1)
+    # Over its largest entry, which the factors share in the end, so that no square and no factor leaves the range.
+    largest = float(np.abs(rest).max()) or 1.0
+    rest = rest / largest
+    tolerance = _ULPS * eps * np.linalg.norm(rest.reshape(len(rest), -1), axis=1)
+    factors = []
+    for axis in spec.axes[:-1]:
+        written = rest.shape[1]
+        u, s, vh = np.linalg.svd(rest.reshape(len(rest), written * axis.taps, -1), full_matrices=False)
+        left_out = np.sqrt(np.cumsum((s * s)[:, ::-1], axis=1)[:, ::-1])
+        rank = max(1, int((left_out > tolerance[:, None]).sum(axis=1).max()))
+        root = np.sqrt(s[:, :rank])
+        factor = (u[:, :, :rank] * root[:, None]).reshape(len(rest), written, axis.taps, rank)
+        factors.append(factor.swapaxes(2, 3))
+        rest = (root[:, :, None] * vh[:, :rank]).reshape(len(rest), rank, *rest.shape[3:])
+    factors.append(rest.swapaxes(2, 3))
+    share = largest ** (1 / spec.ndim)
+    return [factor * share for factor in factors]
+
+
+def sweep_specs(spec: ConvSpec, ranks: list[int]) -> list[ConvSpec]:
+    """Geometry of every sweep, in the order in which they are applied: the last axis first.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+        Geometry.
+    ranks : list of int
+        Channels of a group between each axis and the next.
+
+    Returns
+    -------
+    list of ConvSpec
+    """
+    space = [axis.inputs for axis in spec.axes]
+    channels = [spec.c_out // spec.groups, *ranks, spec.c_in // spec.groups]
+    specs = []
+    for a in reversed(range(spec.ndim)):
+        axis = spec.axes[a]
+        taps, stride, dilation = ([1] * spec.ndim for _ in range(3))
+        taps[a], stride[a], dilation[a] = axis.taps, axis.stride, axis.dilation
+        padding = [(0, 0)] * spec.ndim
+        padding[a] = (axis.lo, axis.hi)
+        sweep = ConvSpec(
+            (spec.groups * channels[a + 1], *space), (spec.groups * channels[a], channels[a + 1], *taps), stride=stride,
+            padding=padding, dilation=dilation, groups=spec.groups, padding_mode=spec.padding_mode,
+        )  # fmt: skip
+        specs.append(sweep)
+        space[a] = axis.outputs
+    return specs
+
+
+def is_low_rank(spec: ConvSpec, kernel: Array, rank: int) -> bool:
+    """Whether every unfolding of a kernel has at most a rank, to rounding.
+
+    By a QR decomposition with column pivoting, which takes a small part of the time of a singular value decomposition:
+    what is left below its first `rank` rows is what is left of the matrix.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+        Geometry.
+    kernel : ndarray
+        Taps.
+    rank : int
+        The rank that is looked for.
+
+    Returns
+    -------
+    bool
+    """
+    groups = np.moveaxis(_grouped(spec, kernel), 2, -1)
+    largest = float(np.abs(groups).max())
+    if not 0 < largest < math.inf:
+        return False  # sweeps would make of one infinity many, and of nothing more than nothing
+    groups = groups / largest
+    tolerance = _ULPS * float(np.finfo(kernel.dtype).eps)
+    decompose = lapack.zgeqp3 if groups.dtype.kind == "c" else lapack.dgeqp3
+    rows = groups.shape[1]
+    for axis in spec.axes[:-1]:
+        rows *= axis.taps
+        for group in groups:
+            matrix = group.reshape(rows, -1)
+            triangle = np.triu(decompose(matrix)[0])
+            if np.linalg.norm(triangle[rank:]) > tolerance * np.linalg.norm(matrix):
+                return False
+    return True

@@ -1,0 +1,363 @@
+"""Every engine against the oracle's matrix, and against the matrix engine at sizes with many blocks and threads."""
+
+import math
+import os
+import signal
+import threading
+
+import numpy as np
+import oracle
+import pytest
+import strategies
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+import convop
+from convop import Conv, ConvFilter, ConvSpec, parallel
+from convop.engines import blocks, direct, make, make_filter
+from convop.engines.separable import SeparableEngine
+
+ENGINES = [
+    pytest.param(name, marks=[pytest.mark.torch] if name == "torch" else []) for name in convop.engines.available()
+]
+# Sums of products of small integers are exact but where the values pass through a transform or a decomposition.
+INEXACT = {"fft", "separable"}
+
+
+def tolerance(name, dtype):
+    if name not in INEXACT:
+        return 0
+    return 2e-5 if np.dtype(dtype).char in "fF" else 1e-12
+
+
+def integers(rng, shape, dtype):
+    values = rng.integers(-4, 5, shape)
+    if np.dtype(dtype).kind == "c":
+        values = values + 1j * rng.integers(-4, 5, shape)
+    return values.astype(dtype)
+
+
+def assert_close(got, expected, bound):
+    assert got.shape == expected.shape
+    error = np.abs(got - expected).max(initial=0)
+    assert error <= bound * max(1, np.abs(expected).max(initial=0))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@settings(max_examples=120, deadline=None)
+@given(case=strategies.cases(), columns=st.integers(0, 3), seed=st.integers(0, 2**32 - 1))
+def test_operator_is_the_oracles_matrix(name, case, columns, seed):
+    matrix, shape = oracle.dense_matrix(case.kernel, case.input_shape, flip=case.flip, **case.parameters)
+    A = Conv(case.kernel, case.input_shape, flip=case.flip, engine=name, **case.parameters)
+    assert A.engine == name
+    assert A.dimsd == shape
+    rng = np.random.default_rng(seed)
+    for op, dense in ((A, matrix), (A.T, matrix.T), (A.H, matrix.conj().T), (A.conj(), matrix.conj())):
+        x = integers(rng, (dense.shape[1], columns) if columns else dense.shape[1], case.kernel.dtype)
+        y = op.matmat(x) if columns else op.matvec(x)  # as an array, x might have the shape of one input
+        assert y.dtype == case.kernel.dtype
+        assert_close(y, dense @ x, tolerance(name, case.kernel.dtype))
+
+
+@pytest.mark.parametrize("name", ENGINES)
+@settings(max_examples=40, deadline=None)
+@given(case=strategies.cases(), columns=st.integers(0, 2), seed=st.integers(0, 2**32 - 1))
+def test_filter_is_linear_in_the_kernel(name, case, columns, seed):
+    rng = np.random.default_rng(seed)
+    x = integers(rng, case.input_shape, case.kernel.dtype)
+    F = ConvFilter(x, case.kernel.shape, flip=case.flip, engine=name, **case.parameters)
+    assert F.engine == name
+    elements = case.kernel.size
+    dense = np.stack(
+        [
+            oracle.dense_matrix(unit.reshape(case.kernel.shape), case.input_shape, flip=case.flip, **case.parameters)[0]
+            @ x.ravel()
+            for unit in np.eye(elements)
+        ],
+        axis=1,
+    )
+    for op, matrix in ((F, dense), (F.H, dense.conj().T), (F.T, dense.T)):
+        k = integers(rng, (matrix.shape[1], columns) if columns else matrix.shape[1], case.kernel.dtype)
+        result = op.matmat(k) if columns else op.matvec(k)
+        assert result.dtype == case.kernel.dtype
+        assert_close(result, matrix @ k, tolerance(name, case.kernel.dtype))
+
+
+# Sizes with several blocks along both ends of the axes, tails of every kind, and lines both longer and shorter than tiles.
+LARGE = {
+    "image": ((210, 330), (5, 4), {"padding": "same"}),
+    "long image": ((3000, 7), (3, 3), {"padding": 1}),
+    "wide image": ((9, 40000), (3, 5), {"padding": "full"}),
+    "dilated": ((150, 170), (3, 3), {"padding": 3, "dilation": (3, 2)}),
+    "strided": ((231, 190), (6, 5), {"stride": (4, 2), "padding": 2}),
+    "strided and dilated": ((140, 150), (4, 3), {"stride": (2, 3), "dilation": (3, 2), "padding": (3, 1)}),
+    "cropped": ((120, 131), (3, 3), {"padding": ((-5, 2), (1, -7))}),
+    "signal": ((70001,), (37,), {"padding": "same"}),
+    "strided signal": ((50003,), (11,), {"stride": 3, "padding": 4}),
+    "volume": ((23, 31, 40), (3, 2, 4), {"padding": "same"}),
+    "four axes": ((7, 9, 8, 12), (3, 2, 3, 2), {"padding": 1, "stride": (1, 2, 1, 1)}),
+    "pointwise": ((9, 41, 33), (7, 9, 1, 1), {}),
+    "channels": ((5, 40, 37), (7, 5, 3, 3), {"padding": 1}),
+    "strided channels": ((3, 61, 64), (6, 3, 7, 7), {"padding": 3, "stride": 2}),
+    "groups": ((6, 35, 36), (4, 3, 3, 3), {"padding": 1, "groups": 2}),
+    "depthwise": ((9, 50, 52), (9, 1, 5, 5), {"padding": 2, "groups": 9}),
+}
+
+
+@pytest.mark.parametrize("mode", strategies.MODES)
+@pytest.mark.parametrize("case", LARGE)
+def test_many_blocks_and_threads(case, mode, monkeypatch):
+    """All engines in all dtypes, with blocks far smaller than usual, against the matrix."""
+    monkeypatch.setattr(blocks, "_CACHE", 2**14)
+    monkeypatch.setattr(parallel, "_SMALL_WORK", 0)
+    monkeypatch.setattr(parallel, "workers", lambda: 3)
+    input_shape, kernel_shape, parameters = LARGE[case]
+    spec = ConvSpec(input_shape, kernel_shape, padding_mode=mode, **parameters)
+    rng = np.random.default_rng(0)
+    for dtype in ("float64", "complex64"):
+        kernel = integers(rng, kernel_shape, dtype)
+        x, y = (integers(rng, (n, 2), dtype) for n in (spec.shape[1], spec.shape[0]))
+        matrix = make("csr", spec, kernel)
+        forward, adjoint = matrix.forward(x), matrix.adjoint(y)
+        for name in ("direct", "gemm", "fft", "separable"):
+            engine = make(name, spec, kernel)
+            assert_close(engine.forward(x), forward, tolerance(name, dtype))
+            assert_close(engine.adjoint(y), adjoint, tolerance(name, dtype))
+    data = x[:, 0].reshape(input_shape)
+    k = integers(rng, (math.prod(kernel_shape), 2), dtype)
+    exact = make_filter("csr", spec, data)
+    forward, adjoint = exact.forward(k), exact.adjoint(y)
+    for name in ("direct", "gemm", "fft"):
+        one = make_filter(name, spec, data)
+        assert_close(one.forward(k), forward, tolerance(name, dtype))
+        assert_close(one.adjoint(y), adjoint, tolerance(name, dtype))
+
+
+@settings(max_examples=300, deadline=None)
+@given(case=strategies.cases(dtypes=("float64", "float32", "complex64")))
+def test_direct_engine_writes_nowhere_else(case):
+    """Scratch memory and results lie between walls that must stand: compiled loops check no bounds."""
+    wall = 1234.5
+    walls = []
+
+    def walled(name, size, dtype):
+        array = np.full(size + 512, wall, dtype)
+        walls.append((array, size))
+        return array[:size]
+
+    spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
+    engine = make("direct", spec, case.kernel)
+    original_scratch, original_result = direct.scratch, direct.Result
+
+    class Walled(original_result):
+        def __init__(self, plan, columns, dtype):
+            super().__init__(plan, columns, dtype)
+            array = np.full(self.target.size + 512, wall, self.target.dtype)
+            array[: self.target.size] = 0
+            walls.append((array, self.target.size))
+            self.target = array[: self.target.size]
+            self.columns = self.target.view(dtype).reshape(self.columns.shape)
+
+    direct.scratch, direct.Result = walled, Walled
+    try:
+        engine.forward(np.ones(spec.shape[1], case.kernel.dtype))
+        engine.adjoint(np.ones(spec.shape[0], case.kernel.dtype))
+    finally:
+        direct.scratch, direct.Result = original_scratch, original_result
+    assert len(walls) == 6
+    for array, size in walls:
+        assert (array[size:] == np.asarray(wall, array.dtype)).all()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_inputs_of_every_kind(name):
+    """Lists of columns, other orders and strides, read-only ones, wider dtypes; and inputs are left as they were."""
+    rng = np.random.default_rng(0)
+    K = rng.standard_normal((3, 3)).astype("float32")
+    A = Conv(K, (12, 13), padding=1, engine=name)
+    dense = A.tosparse().toarray().astype(float)
+    X = rng.standard_normal((156, 4))
+    for x in (X, np.asfortranarray(X), X[::-1], np.repeat(X, 2, axis=1)[:, ::2], X.astype("complex128") * 1j):
+        given = x.copy()
+        x.setflags(write=False)
+        y = A @ x
+        assert y.dtype == np.result_type(x.dtype, "float64")  # the input's precision, though the kernel's is less
+        np.testing.assert_allclose(y, dense @ given, rtol=0, atol=1e-13 * np.abs(dense @ given).max())
+        assert_array_equal(x, given)
+    assert (A @ X.astype("float32")).dtype == np.float32
+    assert (A @ np.ones((156, 0))).shape == (156, 0)
+    assert (A.H @ np.ones((156, 0))).shape == (156, 0)
+    assert (A @ np.ones((12, 13, 2))).shape == (12, 13, 2)
+
+
+@pytest.mark.parametrize("name", ["csr", "direct", "gemm"])
+@pytest.mark.parametrize("mode", strategies.MODES)
+def test_nan_stays_where_the_kernel_reads_it(name, mode):
+    spec = ConvSpec((30, 40), (4, 3), stride=(1, 2), padding=2, padding_mode=mode)
+    kernel = np.random.default_rng(0).standard_normal((4, 3))
+    engine, matrix = make(name, spec, kernel), make("csr", spec, kernel).matrix
+    for value in (np.nan, np.inf):
+        x, y = np.ones(spec.shape[1]), np.ones(spec.shape[0])
+        x[617], y[200] = value, value
+        assert_array_equal(np.isfinite(engine.forward(x)), np.isfinite(matrix @ x))
+        assert_array_equal(np.isfinite(engine.adjoint(y)), np.isfinite(matrix.T @ y))
+
+
+@pytest.mark.parametrize("name", ["direct", "gemm", "fft"])
+def test_plans_are_shared_by_kernels_of_one_spec(name):
+    A = Conv(np.ones((3, 3)), (40, 40), padding=1, engine=name)
+    A @ np.ones(1600)
+    B = A.with_kernel(np.arange(9.0).reshape(3, 3))
+    assert B._engine._geometries is A._engine._geometries
+    assert_array_equal(np.rint(B @ np.ones(1600)), B.tosparse() @ np.ones(1600))
+
+
+def gaussian(k, sigma=3.0):
+    t = np.arange(k) - k // 2
+    return np.exp(-(t**2) / (2 * sigma**2))
+
+
+def test_a_kernel_of_low_rank_is_found_to_be_one():
+    g = gaussian(31, 5)
+    kernel = np.outer(g, g)
+    A = Conv(kernel, (300, 310), padding="same")
+    assert A.engine == "separable"
+    assert [sweep._spec.kernel_shape for sweep in A._engine._made(np.ones(1))] == [(1, 1, 1, 31), (1, 1, 31, 1)]
+    x = np.random.default_rng(0).standard_normal(A.dims)
+    for name in ("direct", "fft"):
+        y = Conv(kernel, (300, 310), padding="same", engine=name) @ x
+        assert np.abs(A @ x - y).max() <= 1e-13 * np.abs(y).max()
+    rough = kernel + 1e-9 * np.random.default_rng(1).standard_normal(kernel.shape)  # not to rounding
+    B = A.with_kernel(rough)
+    assert B.engine == Conv(rough, (300, 310), padding="same").engine != "separable"
+    assert B.with_kernel(kernel).engine == "separable"
+    assert Conv(kernel.astype("float32"), (300, 310), padding="same").engine == "separable"
+
+
+def test_sums_of_outer_products_and_more_axes():
+    rng = np.random.default_rng(0)
+    u, v, w = rng.standard_normal((3, 2, 15))
+    spec = ConvSpec((40, 41, 42), (15, 15, 15), padding="same", padding_mode="reflect")
+    kernel = np.einsum("ri,rj,rk->ijk", u, v, w)
+    engine = make("auto", spec, kernel)
+    assert isinstance(engine, SeparableEngine)
+    x = rng.standard_normal(spec.shape[1])
+    expected = make("fft", spec, kernel)
+    assert_close(engine.forward(x), expected.forward(x), 1e-12)
+    assert_close(engine.adjoint(x), expected.adjoint(x), 1e-12)
+    assert [s._spec.kernel_shape[:2] for s in engine._made(x)] == [(2, 1), (2, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e150, 1e300])
+def test_factors_neither_over_nor_underflow(scale):
+    kernel = np.outer(gaussian(9), gaussian(9)) * scale
+    y = make("separable", ConvSpec((20, 20), (9, 9)), kernel).forward(np.ones(400))
+    np.testing.assert_allclose(y, kernel.sum(), rtol=1e-13)
+
+
+def test_kernels_that_are_zero_or_not_finite_choose_an_engine():
+    for value in (0.0, np.nan, np.inf):
+        A = Conv(np.full((31, 31), value), (300, 300), padding="same")
+        y = A @ np.ones((300, 300))
+        assert (y == 0).all() if value == 0 else not np.isfinite(y).any()
+
+
+def test_a_kernel_that_is_not_finite_has_no_factors():
+    with pytest.raises(ValueError, match="kernel must be finite for engine='separable'"):
+        Conv([[np.nan, 1.0]], (5, 5), engine="separable")
+
+
+def test_the_matrix_is_for_tiny_problems():
+    assert Conv([[1, 2], [3, 4]], (3, 3)).engine == "csr"
+    assert Conv(np.random.default_rng(0).standard_normal((7, 7)), (512, 512)).engine == "direct"
+    assert Conv(np.random.default_rng(0).standard_normal((101, 101)), (900, 900)).engine == "fft"
+
+
+def test_measuring_is_done_once(monkeypatch):
+    from convop.engines import choose
+
+    monkeypatch.setattr(choose, "_measured", {})
+    measured = []
+    original = choose._winner
+    monkeypatch.setattr(choose, "_winner", lambda *args: measured.append(1) or original(*args))
+    K = np.random.default_rng(0).standard_normal((11, 11))
+    A = Conv(K, (200, 200), engine="measure")
+    assert A.engine in convop.engines.available()
+    assert Conv(2 * K, (200, 200), engine="measure").engine == A.engine
+    assert A.with_kernel(3 * K).engine == A.engine
+    assert len(measured) == 1
+
+
+def test_costs_come_from_the_users_file_if_it_is_sound(tmp_path, monkeypatch):
+    from convop.engines import costs
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    packaged = costs.seconds_per_unit()
+    path = costs.costs_file()
+    assert path == tmp_path / "convop" / "costs.json"
+    path.parent.mkdir()
+    for text in ("not json", "[]", '{"seconds": {"csr": {}}}'):
+        path.write_text(text)
+        costs.seconds_per_unit.cache_clear()
+        assert costs.seconds_per_unit() == packaged
+    path.write_text('{"seconds": {"csr": {}, "direct": {}, "fft": {}, "gemm": {}, "torch": {}}}')
+    costs.seconds_per_unit.cache_clear()
+    assert costs.seconds_per_unit()["fft"] == {}
+    costs.seconds_per_unit.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["direct", "fft", "gemm", "separable"])
+def test_eight_threads_use_one_operator(name):
+    K = np.random.default_rng(0).standard_normal((5, 5))
+    A = Conv(K, (300, 200), padding=2, padding_mode="circular", engine=name)
+    reference = Conv(K, (300, 200), padding=2, padding_mode="circular", engine="csr")
+    inputs = np.random.default_rng(1).standard_normal((8, 60000))
+    results, barrier = [None] * 8, threading.Barrier(8)
+
+    def work(i):
+        barrier.wait()
+        results[i] = [(A @ inputs[i], A.H @ inputs[i]) for _ in range(4)]
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    for i in range(8):
+        for forward, adjoint in results[i]:
+            assert_close(forward, reference @ inputs[i], 1e-12)
+            assert_close(adjoint, reference.H @ inputs[i], 1e-12)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("name", ["direct", "fft", "separable"])
+def test_a_forked_child_applies(name):
+    A = Conv(np.random.default_rng(0).standard_normal((9, 9)), (400, 400), padding=4, engine=name)
+    x = np.ones(160000)
+    expected = A @ x  # with a pool, which the child does not have
+    child = os.fork()
+    if child == 0:  # pragma: no cover - in the child
+        signal.alarm(60)
+        os._exit(0 if np.array_equal(A @ x, expected) else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_unknown_engines_are_named(monkeypatch):
+    from convop.engines import choose
+
+    with pytest.raises(ValueError, match=r"engine must be one of auto, measure, csr, direct, .*; got 'cuda'"):
+        Conv([1.0, 2.0], 5, engine="cuda")
+    monkeypatch.setattr(choose, "_torch_is_installed", lambda: False)
+    assert "torch" not in convop.engines.available()
+    with pytest.raises(ValueError, match=r"engine='torch' needs PyTorch, .* pip install 'convop\[torch\]'"):
+        Conv([1.0, 2.0], 5, engine="torch")
+
+
+def test_transformed_kernels_that_do_not_fit_are_refused(monkeypatch):
+    monkeypatch.setattr(convop.memory, "available", lambda: 10**6)
+    A = Conv(np.ones((40, 40, 3, 3)), (40, 50, 50), engine="fft")
+    with pytest.raises(MemoryError, match=r"the transformed kernel of ConvSpec.*engine 'fft'.* only 976.6 KiB"):
+        A @ np.ones(A.dims)
