@@ -194,7 +194,7 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
 # Multiplications that are not worth waking a thread for: some 0.1 ms.
 _SMALL_WORK = 10**6
 # Blocks for each thread, so that one that is interrupted does not keep the others waiting for long.
-_BLOCKS_PER_THREAD = 4
+_BLOCKS_PER_THREAD = 8
 
 
 def run_items(function: Callable[[int, int], object], items: int, *, work: int) -> None:

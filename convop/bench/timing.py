@@ -13,6 +13,9 @@ from typing import Any
 
 __all__ = ["Line", "in_turn", "medians", "times_in_turn"]
 
+# Seconds for which OpenBLAS's threads wait actively for more work: 2^26 cycles.
+_SETTLE = 0.03
+
 
 @dataclass(frozen=True)
 class Line:
@@ -53,8 +56,9 @@ class Line:
 def times_in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of functions called by turns, after one round to warm up.
 
-    Each is called twice in a row and its second call counts, as in the loop of a solver: threads of some libraries go
-    on spinning for some milliseconds on the cores of whoever comes next, and those of others have to wake up.
+    Each is called again and again for some time before the call that counts, as in the loop of a solver: the threads
+    of BLAS and OpenMP libraries go on spinning on the cores of whoever comes next, and others' have to wake up. For the
+    same reason each round begins with another function.
 
     Parameters
     ----------
@@ -69,9 +73,14 @@ def times_in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> d
         By name, in the order of the rounds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
+    order = list(functions.items())
     for _ in range(repeats + 1):
-        for name, function in functions.items():
+        order.append(order.pop(0))
+        for name, function in order:
+            ready = time.perf_counter() + _SETTLE
             function()
+            while time.perf_counter() < ready:
+                function()
             start = time.perf_counter()
             result = function()
             seconds[name].append(time.perf_counter() - start)

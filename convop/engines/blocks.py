@@ -22,7 +22,7 @@ _NARROW = 2 / 3
 # What is left of the rate where results are copied from a block to where they belong.
 _COPIED = 0.92
 # Blocks that there should be at least, so that all workers have some.
-_BLOCKS = 8
+_BLOCKS = 16
 
 _scratch = local()
 

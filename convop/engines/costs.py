@@ -40,7 +40,8 @@ def _moved(spec: ConvSpec) -> int:
     return read + spec.c_out * math.prod(axis.outputs for axis in spec.axes)
 
 
-def _direct(spec: ConvSpec, adjoint: bool, parts: int) -> dict[str, float]:
+def _direct(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
+    del itemsize
     written = (spec.c_in if adjoint else spec.c_out) // spec.groups * parts
     return {"call": 1, "moved": parts * _moved(spec), _planes_kind(written): parts * parts * _multiplications(spec)}
 
@@ -49,7 +50,8 @@ def _planes_kind(written: int) -> str:
     return "multiplied, 4 planes" if written >= 4 else "multiplied, 2 planes" if written >= 2 else "multiplied, 1 plane"
 
 
-def _gemm(spec: ConvSpec, adjoint: bool, parts: int) -> dict[str, float]:
+def _gemm(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
+    del itemsize
     multiplied = parts * parts * _multiplications(spec)
     written = (spec.c_in if adjoint else spec.c_out) // spec.groups * parts
     return {
@@ -61,18 +63,18 @@ def _gemm(spec: ConvSpec, adjoint: bool, parts: int) -> dict[str, float]:
     }
 
 
-def _fft(spec: ConvSpec, adjoint: bool, parts: int) -> dict[str, float]:
+def _fft(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
     phases = math.prod(_phases(axis) for axis in spec.axes)
     read = (spec.c_out if adjoint else spec.c_in * phases) // spec.groups * parts
     written = (spec.c_in * phases if adjoint else spec.c_out) // spec.groups * parts
     places = [axis.outputs + (axis.extent - 1) // axis.stride * adjoint for axis in spec.axes]
     reach = [(axis.extent - 1) // axis.stride for axis in spec.axes]
-    lengths, blocks = transform_lengths(places, reach, read, written, 8)
+    lengths, blocks = transform_lengths(places, reach, read, written, itemsize)
     size = blocks * math.prod(lengths) * spec.groups
     return {
         "call": 1,
         "blocks": blocks * spec.groups,
-        "points": size * math.log2(math.prod(lengths) + 1) * (read + written),
+        ("points" if math.prod(lengths) * itemsize <= 2**20 else "points beyond the cache"): size * (read + written),
         "products": size * read * written,
     }
 
@@ -81,13 +83,13 @@ def _phases(axis: Axis) -> int:
     return min(axis.taps, axis.stride // math.gcd(axis.stride, axis.dilation))
 
 
-def _csr(spec: ConvSpec, adjoint: bool, parts: int) -> dict[str, float]:
-    del adjoint
+def _csr(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
+    del adjoint, itemsize
     return {"call": 1, "entries": parts * spec.nnz}
 
 
-def _torch(spec: ConvSpec, adjoint: bool, parts: int) -> dict[str, float]:
-    del adjoint
+def _torch(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
+    del adjoint, itemsize
     return {"call": 1, "moved": parts * _moved(spec), "multiplied": parts * parts * _multiplications(spec)}
 
 
@@ -146,7 +148,8 @@ def amounts(name: str, spec: ConvSpec, dtype: np.dtype[Any], *, adjoint: bool) -
     -------
     dict of float
     """
-    return AMOUNTS[name](spec, adjoint, 2 if dtype.kind == "c" else 1)
+    parts = 2 if dtype.kind == "c" else 1
+    return AMOUNTS[name](spec, adjoint, parts, dtype.itemsize // parts)
 
 
 @cache

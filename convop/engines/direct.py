@@ -18,10 +18,8 @@ from .planes import (
     PlaneEngine,
     Result,
     grouped_kernel,
-    read_arguments,
     read_only,
     real_weights,
-    write_arguments,
 )
 
 __all__ = ["DirectEngine"]
@@ -143,8 +141,7 @@ class _Geometry(Geometry):
             po_at = np.zeros(len(self.jobs) + 1, dtype=np.int64)
         return (
             self.groups, self.read, self.written, self.parts, plan.read_space, plan.written_space,
-            *read_arguments(plan),
-            *write_arguments(plan),
+            *self.reading, *self.writing,
             first.places, first.reach, last.places, last.reach, plan.lines_a_step, plan.between,
             blocks.steps, blocks.width, blocks.plane_step, blocks.line_step, blocks.out_step, blocks.flat,
             blocks.read_in_place, blocks.in_place, self.lanes, np.array(self.runs),

@@ -21,26 +21,28 @@ from .. import memory
 from ..backend import Array
 from ..parallel import run_items, workers
 from ..spec import ConvSpec
+from .blocks import scratch
 from .planes import Block, Geometry, PlaneEngine, Result, grouped_kernel, real_weights
 
 __all__ = ["FftEngine", "FftGeometry", "transform_lengths"]
 
-# Costs in nanoseconds, measured with scipy.fft: a call, a point of a transform per doubling of its size, in cache and
-# beyond it, and a product. Their ratios decide how planes are cut.
-_CALL, _POINT, _PRODUCT = 6e4, 0.5, 1.5
-_CACHE_BYTES, _BEYOND_CACHE = 2**20, 1.6
+# Costs in nanoseconds, measured with scipy.fft: what a block takes besides, a byte of a plane that is transformed, which
+# hardly depends on the length as long as a block fits the cache, and a byte of a product. Their ratios decide how planes
+# are cut.
+_BLOCK, _BYTE, _PRODUCT = 8e4, 0.55, 0.15
+_CACHE_BYTES, _BEYOND_CACHE = 2**20, 1.4
+# Blocks along an axis that are tried, and points that a block has at least.
+_CUTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
+_LEAST_POINTS = 2**12
 
 
-def _lengths(places: int, reach: int) -> list[int]:
-    """Lengths of transforms worth trying along an axis: the whole, and shorter ones of at least twice the reach."""
-    length = scipy.fft.next_fast_len(places + reach, real=True)
-    lengths = [length]
-    while length > max(2 * reach, 32):
-        length = scipy.fft.next_fast_len(math.ceil(length * 0.7), real=True)
-        if length >= lengths[-1] or length <= reach:
-            break
-        lengths.append(length)
-    return lengths
+def _cuts(places: int, reach: int) -> list[tuple[int, int]]:
+    """Numbers of blocks along an axis that are worth trying, and the length of a transform of each.
+
+    A block shares its reach with its neighbour, so that blocks of less than the reach are mostly repetition.
+    """
+    cuts = [(n, scipy.fft.next_fast_len(math.ceil(places / n) + reach, real=True)) for n in _CUTS]
+    return [(n, length) for n, length in cuts if n == 1 or n * reach <= places]
 
 
 def transform_lengths(
@@ -62,20 +64,23 @@ def transform_lengths(
     tuple of int, int
     """
     middle = [scipy.fft.next_fast_len(p + r, real=True) for p, r in zip(places[1:-1], reach[1:-1], strict=True)]
-    firsts = _lengths(places[0], reach[0]) if len(places) > 1 else [0]
+    firsts = _cuts(places[0], reach[0]) if len(places) > 1 else [(1, 1)]
 
-    def blocks(first: int, last: int) -> int:
-        count = math.ceil(places[-1] / (last - reach[-1]))
-        return count * math.ceil(places[0] / (first - reach[0])) if first else count
+    def cost(cut: tuple[tuple[int, int], tuple[int, int]]) -> float:
+        (rows, first), (columns, last) = cut
+        blocks, nbytes = rows * columns, first * math.prod(middle) * last * itemsize
+        byte = _BYTE if nbytes <= _CACHE_BYTES else _BYTE * _BEYOND_CACHE
+        each = _BLOCK + nbytes * ((read + written) * byte + read * written * _PRODUCT)
+        return each * (blocks + blocks % 2)  # for an even number of workers
 
-    def cost(pair: tuple[int, int]) -> float:
-        size = max(pair[0], 1) * math.prod(middle) * pair[1]
-        point = _POINT * math.log2(size + 1) * (1 if size * itemsize <= _CACHE_BYTES else _BEYOND_CACHE)
-        work = (read + written) * size * point + read * written * size / 2 * _PRODUCT
-        return float(blocks(*pair) * (_CALL + work))
-
-    best = min(((f, n) for f in firsts for n in _lengths(places[-1], reach[-1])), key=cost)
-    return (*([best[0]] if best[0] else []), *middle, best[1]), blocks(*best)
+    cuts = [
+        ((rows, first), (columns, last))
+        for rows, first in firsts
+        for columns, last in _cuts(places[-1], reach[-1])
+        if rows * columns == 1 or first * math.prod(middle) * last >= _LEAST_POINTS
+    ]
+    (rows, first), (columns, last) = min(cuts, key=cost)
+    return (*([first] if len(places) > 1 else []), *middle, last), rows * columns
 
 
 class FftGeometry(Geometry):
@@ -89,8 +94,11 @@ class FftGeometry(Geometry):
         self.lengths, _ = transform_lengths(
             [axis.places for axis in axes], [axis.reach for axis in axes], self.read_planes, written, real.itemsize
         )
-        self.steps = min(first.places, self.lengths[0] - first.reach)
-        self.width = min(last.places, self.lengths[-1] - last.reach)
+        # as even as they can be
+        rows, columns = (
+            math.ceil(a.places / (n - a.reach)) for a, n in ((first, self.lengths[0]), (last, self.lengths[-1]))
+        )
+        self.steps, self.width = math.ceil(first.places / rows), math.ceil(last.places / columns)
         self.spectrum = (*self.lengths[:-1], self.lengths[-1] // 2 + 1)
         self.extents = tuple(axis.places + axis.reach for axis in axes[1:-1])
         self.between = np.zeros(1, dtype=np.int64)
@@ -99,12 +107,21 @@ class FftGeometry(Geometry):
         self.blocks = (math.ceil(first.places / self.steps), math.ceil(last.places / self.width))
 
     def read_block(self, block: Block, source: Array) -> Array:
-        """What a block reads, (planes, *places)."""
+        """What a block reads, with zeros up to the lengths of the transforms: (planes, *lengths), this thread's own."""
+        size = math.prod(self.lengths)
+        planes = scratch("fft", self.read_planes * size, self.real)[: self.read_planes * size]
+        planes[:] = 0
+        # Only a middle axis makes the lines of a block differ from those that are read: these are then read apart.
+        if self.extents == self.lengths[1:-1]:
+            block.read(self, source, planes, size, self.lengths[-1])
+            return planes.reshape(-1, *self.lengths)
         axes = self.plan.axes
-        line = block.width + axes[-1].reach
-        planes = np.empty((self.read_planes, block.steps + axes[0].reach, *self.extents, line), self.real)
-        block.read(self, source, planes.reshape(-1), math.prod(planes.shape[1:]), line)
-        return planes
+        shape = (self.read_planes, block.steps + axes[0].reach, *self.extents, block.width + axes[-1].reach)
+        read = np.empty(shape, self.real)
+        block.read(self, source, read.reshape(-1), math.prod(shape[1:]), shape[-1])
+        placed = planes.reshape(-1, *self.lengths)
+        placed[tuple(slice(n) for n in shape)] = read
+        return placed
 
 
 class _Direction:
@@ -151,9 +168,7 @@ class _Direction:
         layout = (size, geometry.lengths[-1], math.prod(geometry.lengths[1:-1]), geometry.between)
         for item in range(first, stop):
             block = Block.number(item, plan, geometry.steps, geometry.width)
-            transformed = scipy.fft.rfftn(
-                geometry.read_block(block, source), s=geometry.lengths, axes=axes, workers=inner
-            )
+            transformed = scipy.fft.rfftn(geometry.read_block(block, source), axes=axes, workers=inner)
             for job, spectra in enumerate(self.spectra[block.place % geometry.groups]):
                 with np.errstate(invalid="ignore", over="ignore"):  # of kernels and inputs that are not finite
                     product = spectra[:, 0] * transformed[0]

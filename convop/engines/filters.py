@@ -27,7 +27,7 @@ from .blocks import Blocks, scratch
 from .direct import DirectEngine
 from .fft import FftEngine, FftGeometry
 from .gemm import GemmEngine
-from .planes import Block, Geometry, as_columns, complex_products, parts_of, read_arguments, read_only, real_of
+from .planes import Block, Geometry, as_columns, complex_products, parts_of, read_only, real_of
 from .protocol import Engine
 from .separable import SeparableEngine
 
@@ -248,7 +248,7 @@ class DirectFilter(PlaneFilter):
         axes = plan.axes
         gradient(
             first, stop, read_only(x), read_only(y), columns, planes, out, total, g.groups, g.read, g.written, g.parts, plan.read_space,
-            plan.places, *read_arguments(plan), sums.lines, axes[-1].places, axes[0].places, axes[0].reach,
+            plan.places, *g.reading, sums.lines, axes[-1].places, axes[0].places, axes[0].reach,
             axes[-1].places, axes[-1].reach, plan.lines_a_step, plan.between, blocks.steps, blocks.width,
             blocks.plane_step, blocks.line_step, out_step, offsets, taps,
         )  # fmt: skip
@@ -319,7 +319,7 @@ class FftFilter(PlaneFilter):
         total = np.zeros((columns, g.groups, written, g.read_planes, *g.spectrum), kind)
         for item in range(first, stop):
             block = Block.number(item, plan, g.steps, g.width)
-            transformed = scipy.fft.rfftn(g.read_block(block, x), s=g.lengths, axes=axes)
+            transformed = scipy.fft.rfftn(g.read_block(block, x), axes=axes)
             for column in range(columns):
                 shape = (written, block.steps, *g.extents, block.width)
                 out = np.zeros(shape, g.real)

@@ -173,6 +173,7 @@ class Geometry:
         self.read, self.written = read // spec.groups, written // spec.groups
         self.read_planes = self.read * parts * self.plan.read_phases
         self.jobs = self.plan.jobs()
+        self.reading, self.writing = read_arguments(self.plan), write_arguments(self.plan)
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class Block:
         from .loops import gather
 
         plan = geometry.plan
-        lines, *last = read_arguments(plan)
+        lines, *last = geometry.reading
         gather(
             read_only(source), self.place * geometry.read * plan.read_space * geometry.parts, geometry.read, geometry.parts,
             plan.read_space, lines, self.first * plan.lines_a_step,
@@ -224,7 +225,7 @@ class Block:
 
         plan = geometry.plan
         lead, phase = divmod(job, len(plan.axes[-1].write))
-        lines, starts, step, a, b, slots, own, aside, length = write_arguments(plan)
+        lines, starts, step, a, b, slots, own, aside, length = geometry.writing
         channel = self.place * geometry.written
         plane_step, line_step, lines_a_step, between = layout
         scatter(
