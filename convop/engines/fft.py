@@ -71,7 +71,7 @@ def transform_lengths(
         blocks, nbytes = rows * columns, first * math.prod(middle) * last * itemsize
         byte = _BYTE if nbytes <= _CACHE_BYTES else _BYTE * _BEYOND_CACHE
         each = _BLOCK + nbytes * ((read + written) * byte + read * written * _PRODUCT)
-        return each * (blocks + blocks % 2)  # for an even number of workers
+        return float(each * (blocks + blocks % 2))  # for an even number of workers
 
     cuts = [
         ((rows, first), (columns, last))

@@ -26,7 +26,6 @@ from .tiles import (
 
 __all__ = ["add_aside", "collect", "correlate", "gather", "gradient", "scatter"]
 
-(_V1, _N1), (_V2, _N2), (_V3, _N3), (_V4, _N4) = TILES[1], TILES[2], TILES[3], TILES[4]
 _VP, _NP = PAIR_TILE
 _T1, _T2, _T4 = DOT_TILES[1], DOT_TILES[2], DOT_TILES[4]
 # Places whose products are summed at a time: those of four planes stay in the first-level cache.
@@ -176,50 +175,43 @@ def _next(j, length, wide, narrow):
     return (j if left >= narrow else max(0, length - narrow)), False
 
 
+def _over_a_run(tile, narrow_tile, vectors):
+    """The loop over a run of places with a wide tile and the narrow one of as many outputs."""
+    wide_vectors, narrow_vectors = vectors
+
+    @numba.njit(nogil=True)
+    def run(x, x_at, y, y_at, y_step, length, offsets, o_at, weights, w_at, count, lanes):
+        wide, narrow = wide_vectors * lanes, narrow_vectors * lanes
+        j = 0
+        while j < length:
+            at, is_wide = _next(j, length, wide, narrow)
+            if is_wide:
+                tile(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
+                j = at + wide
+            else:
+                narrow_tile(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
+                j = at + narrow
+
+    return run
+
+
+_run_1 = _over_a_run(tile_1, narrow_1, TILES[1])
+_run_2 = _over_a_run(tile_2, narrow_2, TILES[2])
+_run_3 = _over_a_run(tile_3, narrow_3, TILES[3])
+_run_4 = _over_a_run(tile_4, narrow_4, TILES[4])
+
+
 @numba.njit(nogil=True, cache=True)
 def _sum_taps(x, x_at, y, y_at, y_step, length, offsets, o_at, weights, w_at, count, outputs, lanes):
     """A run of places of `outputs` (1 to 4) planes of results."""
-    j = 0
     if outputs == 4:
-        wide, narrow = _V4 * lanes, _N4 * lanes
-        while j < length:
-            at, is_wide = _next(j, length, wide, narrow)
-            if is_wide:
-                tile_4(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
-                j = at + wide
-            else:
-                narrow_4(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
-                j = at + narrow
+        _run_4(x, x_at, y, y_at, y_step, length, offsets, o_at, weights, w_at, count, lanes)
     elif outputs == 3:
-        wide, narrow = _V3 * lanes, _N3 * lanes
-        while j < length:
-            at, is_wide = _next(j, length, wide, narrow)
-            if is_wide:
-                tile_3(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
-                j = at + wide
-            else:
-                narrow_3(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
-                j = at + narrow
+        _run_3(x, x_at, y, y_at, y_step, length, offsets, o_at, weights, w_at, count, lanes)
     elif outputs == 2:
-        wide, narrow = _V2 * lanes, _N2 * lanes
-        while j < length:
-            at, is_wide = _next(j, length, wide, narrow)
-            if is_wide:
-                tile_2(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
-                j = at + wide
-            else:
-                narrow_2(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
-                j = at + narrow
+        _run_2(x, x_at, y, y_at, y_step, length, offsets, o_at, weights, w_at, count, lanes)
     else:
-        wide, narrow = _V1 * lanes, _N1 * lanes
-        while j < length:
-            at, is_wide = _next(j, length, wide, narrow)
-            if is_wide:
-                tile_1(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
-                j = at + wide
-            else:
-                narrow_1(y, y_at + at, y_step, x, x_at + at, offsets, o_at, weights, w_at, count)
-                j = at + narrow
+        _run_1(x, x_at, y, y_at, y_step, length, offsets, o_at, weights, w_at, count, lanes)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -245,6 +237,42 @@ def _run(step, line, flat, steps, width, lines_a_step, between, line_step):
     if flat == 1:
         return step * lines_a_step * line_step, between[-1] * line_step + width
     return (step * lines_a_step + between[line]) * line_step, width
+
+
+@numba.njit(nogil=True, cache=True)
+def _correlate_block(
+    planes, planes_at, results, results_step, origin, in_place, lines, length, q, steps, width,
+    lines_a_step, between, line_step, flat, lanes, plane_runs, offsets, o_at, taps, weights,
+    w_at, distance, pair_offsets, po_at, columns, pair_weights, pw_at,
+):  # fmt: skip
+    """All planes of results of a block, those of each number of `plane_runs` together, run by run of places."""
+    plane = 0
+    for count in plane_runs:
+        for step in range(1 if flat == 2 else steps):
+            if distance and step // distance % 2 == 1:
+                continue  # computed with the one before it
+            paired = distance > 0 and step + distance < steps
+            for line in range(1 if flat else len(between)):
+                at, run = _run(step, line, flat, steps, width, lines_a_step, between, line_step)
+                to, to_step = at, distance * lines_a_step * line_step
+                if in_place:
+                    row = (q + step) * len(between) + line
+                    to = lines[row] * length
+                    if paired:
+                        to_step = lines[row + distance * len(between)] * length - to
+                to += origin + plane * results_step
+                if paired:
+                    _sum_pair(
+                        planes, planes_at + at, results, to, to_step, run, pair_offsets, po_at, pair_weights, pw_at,
+                        columns, taps - columns, lanes,
+                    )  # fmt: skip
+                else:
+                    _sum_taps(
+                        planes, planes_at + at, results, to, results_step, run, offsets, o_at, weights, w_at, taps,
+                        count, lanes,
+                    )  # fmt: skip
+        w_at += taps * count
+        plane += count
 
 
 @numba.njit(nogil=True, cache=True)
@@ -285,35 +313,12 @@ def correlate(
                 origin = channel * write_space + w_start[phase] + c
             else:
                 results, results_step, origin = y, out_step, 0
-            runs = 1 if flat else len(between)
-            plane = 0
-            weights_at = w_at[group, job]
-            for count in plane_runs:
-                for step in range(1 if flat == 2 else steps):
-                    if distance and step // distance % 2 == 1:
-                        continue  # computed with the one before it
-                    for line in range(runs):
-                        at, run = _run(step, line, flat, steps, width, lines_a_step, between, line_step)
-                        pair_step = distance * lines_a_step * line_step
-                        to = at
-                        if in_place:
-                            row = (q + step) * len(between) + line
-                            to = write_lines[lead, row] * length
-                            if distance and step + distance < steps:
-                                pair_step = write_lines[lead, row + distance * len(between)] * length - to
-                        to += origin + plane * results_step
-                        if distance and step + distance < steps:
-                            _sum_pair(
-                                planes, planes_at + at, results, to, pair_step, run, pair_offsets, po_at[job], pair_weights,
-                                pw_at[group, job], pair_columns[job], taps - pair_columns[job], lanes,
-                            )  # fmt: skip
-                        else:
-                            _sum_taps(
-                                planes, planes_at + at, results, to, results_step, run, offsets, o_at[job], weights, weights_at, taps,
-                                count, lanes,
-                            )  # fmt: skip
-                weights_at += taps * count
-                plane += count
+            _correlate_block(
+                planes, planes_at, results, results_step, origin, in_place, write_lines[lead], length, q, steps, width,
+                lines_a_step, between, line_step, flat, lanes, plane_runs, offsets, o_at[job], taps, weights,
+                w_at[group, job], distance, pair_offsets, po_at[job], pair_columns[job], pair_weights,
+                pw_at[group, job],
+            )  # fmt: skip
             if not in_place:
                 scatter(
                     y, out_step, line_step, lines_a_step, between, outputs, parts, target,
