@@ -235,6 +235,18 @@ def test_a_kernel_of_low_rank_is_found_to_be_one():
     assert Conv(kernel.astype("float32"), (300, 310), padding="same").engine == "separable"
 
 
+def test_channels_that_share_few_planes_are_found():
+    rng = np.random.default_rng(0)
+    shape = (64, 56, 56)
+    few = np.einsum("or,rc,ri,rj->ocij", *(rng.standard_normal(s) for s in ((64, 3), (3, 64), (3, 7), (3, 7))))
+    A = Conv(few, shape, padding=3)
+    assert A.engine == "separable"
+    x = rng.standard_normal(shape)
+    assert_close(A @ x, Conv(few, shape, padding=3, engine="direct") @ x, 1e-13)
+    assert Conv(few + 1e-9 * rng.standard_normal(few.shape), shape, padding=3).engine != "separable"
+    assert Conv(rng.standard_normal(few.shape), shape, padding=3).engine != "separable"
+
+
 def test_sums_of_outer_products_and_more_axes():
     rng = np.random.default_rng(0)
     u, v, w = rng.standard_normal((3, 2, 15))
@@ -261,6 +273,10 @@ def test_kernels_that_are_zero_or_not_finite_choose_an_engine():
         A = Conv(np.full((31, 31), value), (300, 300), padding="same")
         y = A @ np.ones((300, 300))
         assert (y == 0).all() if value == 0 else not np.isfinite(y).any()
+    for scale in (1e-300, 1e300):
+        A = Conv(np.full((31, 31), scale), (300, 300), padding="same")
+        assert A.engine == "separable"
+        np.testing.assert_allclose((A @ np.ones((300, 300)))[150, 150], 961 * scale, rtol=1e-12)
 
 
 def test_a_kernel_that_is_not_finite_has_no_factors():

@@ -24,6 +24,9 @@ _COPIED = 0.92
 # Blocks that there should be at least, so that all workers have some.
 _BLOCKS = 16
 
+# Larger scratch memory goes back with the product that took it.
+_KEPT = 2**24
+
 _scratch = local()
 
 
@@ -33,7 +36,8 @@ def scratch(name: str, size: int, dtype: np.dtype[Any]) -> Array:
     array: Array | None = getattr(_scratch, key, None)
     if array is None or len(array) < size:
         array = np.empty(size, dtype)
-        setattr(_scratch, key, array)
+        if array.nbytes <= _KEPT:
+            setattr(_scratch, key, array)
     return array
 
 

@@ -66,6 +66,8 @@ _MATRIX_ENTRIES = 2**20
 _MANY = 8
 # Sweeps are searched for where they would take this share of the time of the best other engine.
 _WORTH_SEARCHING = 0.7
+# Sweeps of a higher rank are not searched for.
+_HIGHEST_RANK = 16
 # Engines are measured that are predicted to take up to so many times as long as the best.
 _WORTH_MEASURING = 4.0
 _REPEATS = 5
@@ -247,7 +249,7 @@ def _worthwhile_rank(spec: ConvSpec, dtype: np.dtype[Any], seconds: float) -> in
     one, two = (costs.sweeps_seconds(spec, rank, dtype) for rank in (1, 2))
     if not one < seconds:
         return 0
-    return min(1 + int((seconds - one) / max(two - one, one / 100)), *(axis.taps for axis in spec.axes))
+    return min(1 + int((seconds - one) / max(two - one, one / 100)), _HIGHEST_RANK)
 
 
 # The winners of measurements, by what they were measured for.
