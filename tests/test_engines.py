@@ -323,6 +323,20 @@ def test_costs_come_from_the_users_file_if_it_is_sound(tmp_path, monkeypatch):
     costs.seconds_per_unit.cache_clear()
 
 
+@settings(max_examples=200, deadline=None)
+@given(case=strategies.cases())
+def test_every_kind_of_work_has_a_cost(case):
+    from convop.engines import costs
+
+    spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
+    for name in ("csr", "direct", "fft", "gemm"):
+        assert 0 <= costs.predicted(name, spec, case.kernel.dtype) < 1
+    single = np.dtype("float32")
+    assert 0 <= costs.predicted("torch", spec, single) < 1
+    for rank in (1, 3):
+        assert 0 <= costs.sweeps_seconds(spec, rank, case.kernel.dtype) < 1
+
+
 @pytest.mark.parametrize("name", ["direct", "fft", "gemm", "separable"])
 def test_eight_threads_use_one_operator(name):
     K = np.random.default_rng(0).standard_normal((5, 5))

@@ -121,7 +121,8 @@ def test_set_num_threads(monkeypatch):
 
 
 def test_limits_of_threadpoolctl_hold(monkeypatch):
-    threadpoolctl = pytest.importorskip("threadpoolctl")
+    import threadpoolctl
+
     if not threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
         return  # a NumPy whose BLAS threadpoolctl does not know
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
