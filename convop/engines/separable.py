@@ -22,9 +22,9 @@ from .direct import DirectEngine
 
 __all__ = ["SeparableEngine", "is_low_rank", "sweep_specs"]
 
-# What is left out is at most so many units of rounding of the kernel's norm; rounding a kernel changes it by about a
-# third of one.
-_ULPS = 4
+# A kernel is of low rank if what that leaves out is at most so many units of rounding of its norm: rounding it takes
+# about a third of one, sums of products some. Its factors leave out up to twice that, as the decompositions round too.
+_ULPS = 8
 
 
 class SeparableEngine:
@@ -96,7 +96,7 @@ def _factors(spec: ConvSpec, kernel: Array, eps: float) -> list[Array]:
     # Over its largest entry, which the factors share in the end, so that no square and no factor leaves the range.
     largest = float(np.abs(rest).max()) or 1.0
     rest = rest / largest
-    tolerance = _ULPS * eps * np.linalg.norm(rest.reshape(len(rest), -1), axis=1)
+    tolerance = 2 * _ULPS * eps * np.linalg.norm(rest.reshape(len(rest), -1), axis=1)
     factors = []
     for axis in spec.axes[:-1]:
         written = rest.shape[1]
