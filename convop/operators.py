@@ -200,6 +200,10 @@ class Conv(_Convolution):
     are one batch. SciPy's solvers take the operator as it is. It never writes to what it is given, and may be
     used by several threads at once.
 
+    All engines compute the same map, to rounding. They differ in what a NaN or an infinity does: with ``"csr"``,
+    ``"direct"`` and ``"gemm"`` it stays where the kernel reads it, with ``"separable"`` it spreads along the axes as far
+    as the kernel reaches, with ``"fft"`` over a block or all of the result.
+
     Examples
     --------
     >>> import numpy as np

@@ -182,7 +182,10 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
                 errors.append(error)
 
     # The caller works too: what the pool has not begun when the blocks are gone need not be waited for.
-    helpers = _submit(take_blocks, min(threads, blocks) - 1)
+    try:
+        helpers = _submit(take_blocks, min(threads, blocks) - 1)
+    except RuntimeError:  # an interpreter that is shutting down starts no threads
+        helpers = []
     take_blocks()
     for helper in helpers:
         if not helper.cancel():

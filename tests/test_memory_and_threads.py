@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -69,7 +70,6 @@ def test_an_address_space_limit_counts():
         "import pytest\n"
         "with pytest.raises(MemoryError, match='of memory is free'): convop.kernel2matrix([1.0] * 999, 2**20)"
     )
-    import subprocess
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -155,6 +155,25 @@ def test_work_goes_on_while_the_pool_is_busy():
         release.set()
         for helper in helpers:
             helper.result()
+
+
+def test_work_is_done_while_the_interpreter_shuts_down():
+    code = (
+        "import atexit\n"
+        "from convop import parallel\n"
+        "seen = []\n"
+        "def work():\n"
+        "    parallel.run_blocks(lambda a, b: seen.extend(range(a, b)), 20, threads=3, blocks=20)\n"
+        "    print(sorted(seen) == list(range(20)))\n"
+        "class Late:\n"
+        "    def __del__(self):\n"
+        "        work()\n"
+        "late = Late()\n"
+        "atexit.register(work)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split()[0] == "True"
+    assert "Error" not in result.stderr
 
 
 def test_no_block_is_begun_after_an_error():
