@@ -1,5 +1,6 @@
 """Every engine against the oracle's matrix, and against the matrix engine at sizes with many blocks and threads."""
 
+import itertools
 import math
 import os
 import signal
@@ -134,9 +135,7 @@ def test_many_blocks_and_threads(case, mode, monkeypatch):
         assert_close(one.adjoint(y), adjoint, tolerance(name, dtype))
 
 
-@settings(max_examples=300, deadline=None)
-@given(case=strategies.cases(dtypes=("float64", "float32", "complex64")))
-def test_direct_engine_writes_nowhere_else(case):
+def assert_writes_nowhere_else(spec, kernel):
     """Scratch memory and results lie between walls that must stand: compiled loops check no bounds."""
     wall = 1234.5
     walls = []
@@ -146,8 +145,7 @@ def test_direct_engine_writes_nowhere_else(case):
         walls.append((array, size))
         return array[:size]
 
-    spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
-    engine = make("direct", spec, case.kernel)
+    engine = make("direct", spec, kernel)
     original_scratch, original_result = direct.scratch, direct.Result
 
     class Walled(original_result):
@@ -161,13 +159,29 @@ def test_direct_engine_writes_nowhere_else(case):
 
     direct.scratch, direct.Result = walled, Walled
     try:
-        engine.forward(np.ones(spec.shape[1], case.kernel.dtype))
-        engine.adjoint(np.ones(spec.shape[0], case.kernel.dtype))
+        engine.forward(np.ones(spec.shape[1], kernel.dtype))
+        engine.adjoint(np.ones(spec.shape[0], kernel.dtype))
     finally:
         direct.scratch, direct.Result = original_scratch, original_result
     assert len(walls) == 6
     for array, size in walls:
         assert (array[size:] == np.asarray(wall, array.dtype)).all()
+
+
+@settings(max_examples=300, deadline=None)
+@given(case=strategies.cases(dtypes=("float64", "float32", "complex64")))
+def test_direct_engine_writes_nowhere_else(case):
+    assert_writes_nowhere_else(ConvSpec(case.input_shape, case.kernel.shape, **case.parameters), case.kernel)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_tiles_of_all_numbers_of_planes_end_with_their_lines(dtype):
+    """Channels that fill tiles of four, three, two and one, on lines shorter and longer than each."""
+    for channels, width in itertools.product(range(1, 10), (1, 3, 5, 9, 17, 37)):
+        for taps in (1, 2):
+            shape = (channels, 2, taps, taps)
+            spec = ConvSpec((2, 4, width), shape, padding=taps - 1)
+            assert_writes_nowhere_else(spec, np.ones(shape, dtype))
 
 
 @pytest.mark.parametrize("name", ENGINES)

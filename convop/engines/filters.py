@@ -170,14 +170,13 @@ class _Sums:
         planes = geometry.read_planes + geometry.written * parts
         run = min(_CACHE // (planes * real.itemsize), math.ceil(plan.places * spec.groups / _BLOCKS))
         self.blocks = blocks = Blocks.whole_runs(plan, real.itemsize, run)
-        self.line_step, self.plane_step = blocks.line_step, blocks.plane_step
         (job,) = geometry.jobs
         self.offsets = blocks.offsets(plan, job, geometry.read * parts)
         self.items = spec.groups * blocks.count(plan)
         self.lines = residual_lines(geometry)
 
     def read_residual(self, block: Block, place: int, source: Array, planes: Array, plane_step: int) -> None:
-        read_residual(self.geometry, self.lines, block, place, source, planes, plane_step, self.line_step)
+        read_residual(self.geometry, self.lines, block, place, source, planes, plane_step, self.blocks.line_step)
 
 
 def residual_lines(geometry: Geometry) -> Array:
