@@ -5,18 +5,21 @@ import math
 import os
 import signal
 import threading
+from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import oracle
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import convop
 from convop import Conv, ConvFilter, ConvSpec, parallel
-from convop.engines import blocks, direct, make, make_filter
+from convop.engines import blocks, direct, fft, make, make_filter
+from convop.engines import columns as column_transforms
 from convop.engines.separable import SeparableEngine
 
 ENGINES = [
@@ -59,6 +62,32 @@ def test_operator_is_the_oracles_matrix(name, case, columns, seed):
         y = op.matmat(x) if columns else op.matvec(x)  # as an array, x might have the shape of one input
         assert y.dtype == case.kernel.dtype
         assert_close(y, dense @ x, tolerance(name, case.kernel.dtype))
+
+
+@contextmanager
+def only(transforms):
+    """The fft engine with one kind of transforms, whatever they are predicted to cost."""
+    with pytest.MonkeyPatch.context() as patch:
+        if transforms == "all axes":
+            patch.setattr(fft, "cut", lambda *args: None)
+        else:
+            lengths = fft.block_lengths
+            patch.setattr(fft, "block_lengths", lambda *args: replace(lengths(*args), nanoseconds=math.inf))
+        yield
+
+
+@pytest.mark.parametrize("transforms", ["all axes", "first axis"])
+@settings(max_examples=200, deadline=None)
+@given(case=strategies.cases(), columns=st.integers(0, 3), seed=st.integers(0, 2**32 - 1))
+def test_transforms_of_either_kind_are_the_oracles_matrix(transforms, case, columns, seed):
+    matrix, _ = oracle.dense_matrix(case.kernel, case.input_shape, flip=case.flip, **case.parameters)
+    with only(transforms):
+        A = Conv(case.kernel, case.input_shape, flip=case.flip, engine="fft", **case.parameters)
+        rng = np.random.default_rng(seed)
+        for op, dense in ((A, matrix), (A.T, matrix.T), (A.H, matrix.conj().T), (A.conj(), matrix.conj())):
+            x = integers(rng, (dense.shape[1], columns) if columns else dense.shape[1], case.kernel.dtype)
+            y = op.matmat(x) if columns else op.matvec(x)
+            assert_close(y, dense @ x, tolerance("fft", case.kernel.dtype))
 
 
 @pytest.mark.parametrize("name", ENGINES)
@@ -113,6 +142,9 @@ def test_many_blocks_and_threads(case, mode, monkeypatch):
     monkeypatch.setattr(blocks, "_CACHE", 2**14)
     monkeypatch.setattr(parallel, "_SMALL_WORK", 0)
     monkeypatch.setattr(parallel, "workers", lambda: 3)
+    monkeypatch.setattr(column_transforms, "_LENGTHS", (16,))
+    monkeypatch.setattr(column_transforms, "_WIDTH_CUTS", (3,))
+    monkeypatch.setattr(column_transforms, "_LEAST_WIDTH", 3)
     input_shape, kernel_shape, parameters = LARGE[case]
     spec = ConvSpec(input_shape, kernel_shape, padding_mode=mode, **parameters)
     rng = np.random.default_rng(0)
@@ -125,6 +157,10 @@ def test_many_blocks_and_threads(case, mode, monkeypatch):
             engine = make(name, spec, kernel)
             assert_close(engine.forward(x), forward, tolerance(name, dtype))
             assert_close(engine.adjoint(y), adjoint, tolerance(name, dtype))
+        with only("first axis"):
+            engine = make("fft", spec, kernel)
+            assert_close(engine.forward(x), forward, tolerance("fft", dtype))
+            assert_close(engine.adjoint(y), adjoint, tolerance("fft", dtype))
     data = x[:, 0].reshape(input_shape)
     k = integers(rng, (math.prod(kernel_shape), 2), dtype)
     exact = make_filter("csr", spec, data)
@@ -135,7 +171,7 @@ def test_many_blocks_and_threads(case, mode, monkeypatch):
         assert_close(one.adjoint(y), adjoint, tolerance(name, dtype))
 
 
-def assert_writes_nowhere_else(spec, kernel):
+def assert_writes_nowhere_else(spec, kernel, name="direct", module=direct):
     """Scratch memory and results lie between walls that must stand: compiled loops check no bounds."""
     wall = 1234.5
     walls = []
@@ -145,8 +181,8 @@ def assert_writes_nowhere_else(spec, kernel):
         walls.append((array, size))
         return array[:size]
 
-    engine = make("direct", spec, kernel)
-    original_scratch, original_result = direct.scratch, direct.Result
+    engine = make(name, spec, kernel)
+    original_scratch, original_result = module.scratch, module.Result
 
     class Walled(original_result):
         def __init__(self, plan, columns, dtype):
@@ -157,13 +193,13 @@ def assert_writes_nowhere_else(spec, kernel):
             self.target = array[: self.target.size]
             self.columns = self.target.view(dtype).reshape(self.columns.shape)
 
-    direct.scratch, direct.Result = walled, Walled
+    module.scratch, module.Result = walled, Walled
     try:
         engine.forward(np.ones(spec.shape[1], kernel.dtype))
         engine.adjoint(np.ones(spec.shape[0], kernel.dtype))
     finally:
-        direct.scratch, direct.Result = original_scratch, original_result
-    assert len(walls) == 6
+        module.scratch, module.Result = original_scratch, original_result
+    assert len(walls) >= 6
     for array, size in walls:
         assert (array[size:] == np.asarray(wall, array.dtype)).all()
 
@@ -172,6 +208,15 @@ def assert_writes_nowhere_else(spec, kernel):
 @given(case=strategies.cases(dtypes=("float64", "float32", "complex64")))
 def test_direct_engine_writes_nowhere_else(case):
     assert_writes_nowhere_else(ConvSpec(case.input_shape, case.kernel.shape, **case.parameters), case.kernel)
+
+
+@settings(max_examples=300, deadline=None)
+@given(case=strategies.cases(dtypes=("float64", "float32", "complex64")))
+def test_transforms_of_columns_write_nowhere_else(case):
+    spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
+    assume(spec.ndim > 1 and spec.axes[0].extent > spec.axes[0].stride)
+    with only("first axis"):
+        assert_writes_nowhere_else(spec, case.kernel, "fft", column_transforms)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

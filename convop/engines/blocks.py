@@ -12,7 +12,7 @@ import numpy as np
 from ..backend import Array
 from .extend import Plan, Taps
 
-__all__ = ["Blocks", "scratch"]
+__all__ = ["Blocks", "padded", "scratch", "tiled"]
 
 # Planes that a block reads and writes stay in the second-level cache of a core.
 _CACHE = 2**19
@@ -30,18 +30,25 @@ _KEPT = 2**24
 _scratch = local()
 
 
+def _aligned(size: int, dtype: np.dtype[Any]) -> Array:
+    """An array that begins with a cache line: vectors that lie across two of them take up to twice the time."""
+    array = np.empty(size + _LINE // dtype.itemsize, dtype)
+    begin = -array.ctypes.data % _LINE // dtype.itemsize
+    return array[begin : begin + size]
+
+
 def scratch(name: str, size: int, dtype: np.dtype[Any]) -> Array:
     """The array of a name that a thread keeps, at least of a size; what it holds is left from its last use."""
     key = name + dtype.char
     array: Array | None = getattr(_scratch, key, None)
     if array is None or len(array) < size:
-        array = np.empty(size, dtype)
+        array = _aligned(size, dtype)
         if array.nbytes <= _KEPT:
             setattr(_scratch, key, array)
     return array
 
 
-def _tiled(length: int, wide: int, narrow: int) -> float:
+def tiled(length: int, wide: int, narrow: int) -> float:
     """Places that tiles compute for a run of places, a narrow tile counted as the wide one of the same time."""
     tiles, left = divmod(length, wide)
     if 2 * left > wide:
@@ -49,7 +56,7 @@ def _tiled(length: int, wide: int, narrow: int) -> float:
     return tiles * wide + math.ceil(left / narrow) * wide * _NARROW
 
 
-def _padded(elements: int, itemsize: int) -> int:
+def padded(elements: int, itemsize: int) -> int:
     """An odd number of cache lines: neighbours at this distance fall on different places of a cache."""
     lines = -(-elements * itemsize // _LINE) | 1
     return lines * _LINE // itemsize
@@ -146,16 +153,16 @@ class Blocks:
         # Shares of the time that goes into results: runs over several lines compute what lies between them too, and
         # have to be copied from their block.
         whole = direct and plan.writes_whole_lines
-        line_share = width / _tiled(width, wide, narrow) * (1 if whole else _COPIED)
-        flat_share = rows * len(plan.between) * width / _tiled(run, wide, narrow) * (1 if gapless else _COPIED)
+        line_share = width / tiled(width, wide, narrow) * (1 if whole else _COPIED)
+        flat_share = rows * len(plan.between) * width / tiled(run, wide, narrow) * (1 if gapless else _COPIED)
         if line_share >= flat_share:
             flat = 0
             if not reads:
-                line = _padded(line + wide, itemsize)
+                line = padded(line + wide, itemsize)
         else:
             flat, whole = 1 if paired else 2, gapless and not paired
-        plane = plan.read_space if reads else _padded((steps + first.reach) * plan.lines_a_step * line + wide, itemsize)
-        out = 0 if whole else _padded(steps * plan.lines_a_step * line + wide, itemsize)
+        plane = plan.read_space if reads else padded((steps + first.reach) * plan.lines_a_step * line + wide, itemsize)
+        out = 0 if whole else padded(steps * plan.lines_a_step * line + wide, itemsize)
         return cls(steps, width, flat, line, plane, out, reads, whole)
 
     @classmethod
@@ -179,7 +186,7 @@ class Blocks:
             width = max(1, min(last.places, run // plan.lines_a_step - last.reach))
             width = math.ceil(last.places / math.ceil(last.places / max(width, last.reach, 64)))
         line = width + last.reach
-        plane = _padded((steps + first.reach) * plan.lines_a_step * line, itemsize)
+        plane = padded((steps + first.reach) * plan.lines_a_step * line, itemsize)
         return cls(steps, width, 2, line, plane, 0)
 
     def count(self, plan: Plan) -> int:

@@ -15,9 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from ..axis import Axis
 from ..spec import ConvSpec
-from .fft import transform_lengths
+from .fft import best_transforms
 
 __all__ = ["AMOUNTS", "amounts", "costs_file", "predicted", "seconds_per_unit", "sweeps_seconds"]
 
@@ -64,23 +63,8 @@ def _gemm(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str,
 
 
 def _fft(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
-    phases = math.prod(_phases(axis) for axis in spec.axes)
-    read = (spec.c_out if adjoint else spec.c_in * phases) // spec.groups * parts
-    written = (spec.c_in * phases if adjoint else spec.c_out) // spec.groups * parts
-    places = [axis.outputs + (axis.extent - 1) // axis.stride * adjoint for axis in spec.axes]
-    reach = [(axis.extent - 1) // axis.stride for axis in spec.axes]
-    lengths, blocks = transform_lengths(places, reach, read, written, itemsize)
-    size = blocks * math.prod(lengths) * spec.groups
-    return {
-        "call": 1,
-        "blocks": blocks * spec.groups,
-        "points": size * (read + written),
-        "products": size * read * written,
-    }
-
-
-def _phases(axis: Axis) -> int:
-    return min(axis.taps, axis.stride // math.gcd(axis.stride, axis.dilation))
+    found = best_transforms(spec, adjoint, itemsize, parts)
+    return {"call": 1} | {kind: spec.groups * amount for kind, amount in found.amounts.items()}
 
 
 def _csr(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:

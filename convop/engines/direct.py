@@ -124,6 +124,9 @@ class _Geometry(Geometry):
         ends = np.cumsum(self.runs)
         return np.concatenate([rows.T.ravel() for rows in np.split(entries, ends[:-1])])
 
+    def direction(self, kernel: Array) -> _Direction:
+        return _Direction(self, kernel)
+
     @property
     def items(self) -> int:
         """Blocks of one column."""
@@ -180,5 +183,4 @@ class DirectEngine(PlaneEngine):
     """
 
     name = "direct"
-    _geometry_type = _Geometry
-    _direction_type = _Direction
+    _geometry = staticmethod(_Geometry)

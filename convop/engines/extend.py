@@ -24,7 +24,7 @@ import numpy.typing as npt
 from ..axis import Axis, Ints, extend
 from ..spec import ConvSpec
 
-__all__ = ["AxisPlan", "Plan", "Positions"]
+__all__ = ["AxisPlan", "Plan", "Positions", "written_back"]
 
 _NONE: Ints = np.zeros(0, dtype=np.int64)
 
@@ -104,6 +104,30 @@ _UNIT = Positions(1, 0, 1, 0, 1, _NONE)
 _UNIT_AXIS = AxisPlan(1, 1, (_UNIT,), (_UNIT,), ((0, 0, 0),), 1, 0)
 
 
+def _stop(axis: Axis) -> int:
+    """The position from which on no output reads."""
+    return (axis.outputs - 1) * axis.stride + axis.extent
+
+
+def written_back(axis: Axis) -> tuple[int, int]:
+    """The first place that the adjoint writes along an axis, and how many: those on the axis, or with its extension.
+
+    Parameters
+    ----------
+    axis : Axis
+        Geometry of one axis.
+
+    Returns
+    -------
+    int, int
+    """
+    low, high = 0, _stop(axis)
+    if axis.mode == "zeros":
+        low, high = max(0, axis.lo), min(high, axis.lo + axis.inputs)
+    first = low // axis.stride
+    return first, max(1, (high - 1) // axis.stride + 1 - first)
+
+
 def _axis_plan(axis: Axis, adjoint: bool) -> AxisPlan:
     n, m, s, lo, mode = axis.inputs, axis.outputs, axis.stride, axis.lo, axis.mode
     split = [divmod(t * axis.dilation, s) for t in range(axis.taps)]
@@ -113,11 +137,8 @@ def _axis_plan(axis: Axis, adjoint: bool) -> AxisPlan:
         read = tuple(Positions.of(m + reach, r - lo, s, n, mode) for r in phases)
         results = (Positions(m, 0, 1, 0, m, _NONE),)
         return AxisPlan(n, m, read, results, tuple((phases.index(r), 0, q) for q, r in split), m, reach)
-    # What lies on the axis itself, or with its extension; positions from `stop` on no output reads.
-    stop = (m - 1) * s + axis.extent
-    low, high = (max(0, lo), min(stop, lo + n)) if mode == "zeros" else (0, stop)
-    first = low // s
-    places = max(1, (high - 1) // s + 1 - first)
+    first, places = written_back(axis)
+    stop = _stop(axis)
     ends = (Positions.of(places + reach, first - reach, 1, m, "zeros"),)
     write = tuple(Positions.of(places, first * s + r - lo, s, n, mode, stop - lo) for r in phases)
     return AxisPlan(m, n, ends, write, tuple((0, phases.index(r), reach - q) for q, r in split), places, reach)

@@ -1,181 +1,63 @@
-"""The engine for large kernels: products of Fourier transforms, block by block.
-
-The valid part of a stride-1 correlation of planes is a circular one as long as the block and the reach of its taps are
-no longer than the transform, so nothing is padded but to a length with small factors:
-
-    Y[o] = sum_c conj(F k[o, c]) * F x[c],      y[o] = the first places of F^-1 Y[o]
-
-The planes are real, so half of each transform is enough, also for complex kernels.
-"""
+"""The engine for large kernels: products of Fourier transforms, along all axes or along the first one only."""
 
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
-import scipy.fft
 
-from .. import memory
-from ..backend import Array
-from ..parallel import run_items, workers
 from ..spec import ConvSpec
-from .blocks import scratch
-from .planes import Block, Geometry, PlaneEngine, Result, grouped_kernel, real_weights
+from .columns import ColumnGeometry, Cut, cut
+from .extend import written_back
+from .planes import Geometry, PlaneEngine
+from .transforms import BlockGeometry, Lengths, block_lengths
 
-__all__ = ["FftEngine", "FftGeometry", "transform_lengths"]
-
-# Costs in nanoseconds, measured with scipy.fft: what a block takes besides, a byte of a plane that is transformed, which
-# hardly depends on the length as long as a block fits the cache, and a byte of a product. Their ratios decide how planes
-# are cut.
-_BLOCK, _BYTE, _PRODUCT = 8e4, 0.55, 0.15
-_CACHE_BYTES, _BEYOND_CACHE = 2**20, 1.4
-# Blocks along an axis that are tried, and points that a block has at least.
-_CUTS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 32, 48, 64, 96, 128)
-_LEAST_POINTS = 2**12
+__all__ = ["FftEngine", "best_transforms"]
 
 
-def _cuts(places: int, reach: int) -> list[tuple[int, int]]:
-    """Numbers of blocks along an axis that are worth trying, and the length of a transform of each.
-
-    A block shares its reach with its neighbour, so that blocks of less than the reach are mostly repetition.
-    """
-    cuts = [(n, scipy.fft.next_fast_len(math.ceil(places / n) + reach, real=True)) for n in _CUTS]
-    return [(n, length) for n, length in cuts if n == 1 or n * reach <= places]
-
-
-def transform_lengths(
-    places: list[int], reach: list[int], read: int, written: int, itemsize: int
-) -> tuple[tuple[int, ...], int]:
-    """Lengths of the transforms of a block, and the number of blocks, that cost least.
+def best_transforms(spec: ConvSpec, adjoint: bool, itemsize: int, parts: int) -> Cut | Lengths:
+    """The transforms that cost least for a direction.
 
     Parameters
     ----------
-    places, reach : list of int
-        Results along each axis, and the largest shift. The first and the last axis may be cut.
-    read, written : int
-        Planes that are transformed forth and back.
+    spec : ConvSpec
+        Geometry.
+    adjoint : bool
+        From output to input.
     itemsize : int
         Bytes of a real number.
+    parts : int
+        Two for complex numbers.
 
     Returns
     -------
-    tuple of int, int
+    Cut or Lengths
+        Along the first axis, or along all of them.
     """
-    middle = [scipy.fft.next_fast_len(p + r, real=True) for p, r in zip(places[1:-1], reach[1:-1], strict=True)]
-    firsts = _cuts(places[0], reach[0]) if len(places) > 1 else [(1, 1)]
-
-    def cost(cut: tuple[tuple[int, int], tuple[int, int]]) -> float:
-        (rows, first), (columns, last) = cut
-        blocks, nbytes = rows * columns, first * math.prod(middle) * last * itemsize
-        byte = _BYTE if nbytes <= _CACHE_BYTES else _BYTE * _BEYOND_CACHE
-        each = _BLOCK + nbytes * ((read + written) * byte + read * written * _PRODUCT)
-        return float(each * (blocks + blocks % 2))  # for an even number of workers
-
-    cuts = [
-        ((rows, first), (columns, last))
-        for rows, first in firsts
-        for columns, last in _cuts(places[-1], reach[-1])
-        if rows * columns == 1 or first * math.prod(middle) * last >= _LEAST_POINTS
-    ]
-    (rows, first), (columns, last) = min(cuts, key=cost)
-    return (*([first] if len(places) > 1 else []), *middle, last), rows * columns
+    axes = spec.axes
+    reach = [(axis.extent - 1) // axis.stride for axis in axes]
+    places = [written_back(axis)[1] if adjoint else axis.outputs for axis in axes]
+    phases = [min(axis.taps, axis.stride // math.gcd(axis.stride, axis.dilation)) for axis in axes]
+    forward, backward = spec.c_in // spec.groups * math.prod(phases), spec.c_out // spec.groups
+    planes = (backward, forward) if adjoint else (forward, backward)
+    whole = block_lengths(places, reach, (planes[0] * parts, planes[1] * parts), itemsize)
+    if len(axes) == 1:
+        return whole
+    read = math.prod(p + r for p, r in zip(places[1:-1], reach[1:-1], strict=True))
+    entries = backward * spec.c_in // spec.groups * phases[0] * math.prod(axis.taps for axis in axes[1:])
+    first = cut(
+        (places[0], places[-1]), (reach[0], reach[-1]), (read, math.prod(places[1:-1])), planes, entries, itemsize,
+        3 - parts,
+    )  # fmt: skip
+    return whole if first is None or whole.nanoseconds <= first.nanoseconds else first
 
 
-class FftGeometry(Geometry):
-    """The blocks of a direction, and the lengths of their transforms."""
-
-    def __init__(self, spec: ConvSpec, adjoint: bool, real: np.dtype[Any], parts: int) -> None:
-        super().__init__(spec, adjoint, real, parts)
-        axes = self.plan.axes
-        first, last = axes[0], axes[-1]
-        written = self.written * parts * len(self.jobs)
-        self.lengths, _ = transform_lengths(
-            [axis.places for axis in axes], [axis.reach for axis in axes], self.read_planes, written, real.itemsize
-        )
-        # as even as they can be
-        rows, columns = (
-            math.ceil(a.places / (n - a.reach)) for a, n in ((first, self.lengths[0]), (last, self.lengths[-1]))
-        )
-        self.steps, self.width = math.ceil(first.places / rows), math.ceil(last.places / columns)
-        self.spectrum = (*self.lengths[:-1], self.lengths[-1] // 2 + 1)
-        self.extents = tuple(axis.places + axis.reach for axis in axes[1:-1])
-        self.between = np.zeros(1, dtype=np.int64)
-        for axis, length in zip(axes[1:-1], self.lengths[1:-1], strict=True):
-            self.between = (self.between[:, None] * length + np.arange(axis.places)).ravel()
-        self.blocks = (math.ceil(first.places / self.steps), math.ceil(last.places / self.width))
-
-    def read_block(self, block: Block, source: Array) -> Array:
-        """What a block reads, with zeros up to the lengths of the transforms: (planes, *lengths), this thread's own."""
-        size = math.prod(self.lengths)
-        planes = scratch("fft", self.read_planes * size, self.real)[: self.read_planes * size]
-        planes[:] = 0
-        # Only a middle axis makes the lines of a block differ from those that are read: these are then read apart.
-        if self.extents == self.lengths[1:-1]:
-            block.read(self, source, planes, size, self.lengths[-1])
-            return planes.reshape(-1, *self.lengths)
-        axes = self.plan.axes
-        shape = (self.read_planes, block.steps + axes[0].reach, *self.extents, block.width + axes[-1].reach)
-        read = np.empty(shape, self.real)
-        block.read(self, source, read.reshape(-1), math.prod(shape[1:]), shape[-1])
-        placed = planes.reshape(-1, *self.lengths)
-        placed[tuple(slice(n) for n in shape)] = read
-        return placed
-
-
-class _Direction:
-    """The map in one direction, with the transforms of the kernel."""
-
-    def __init__(self, geometry: FftGeometry, kernel: Array) -> None:
-        self.geometry = geometry
-        weights = real_weights(grouped_kernel(geometry.plan.spec, kernel, geometry.plan.adjoint))
-        complex_size = 2 * geometry.real.itemsize
-        kernels = weights.shape[0] * weights.shape[1] * weights.shape[2] * geometry.plan.read_phases
-        nbytes = kernels * len(geometry.jobs) * math.prod(geometry.spectrum) * complex_size
-        memory.require(nbytes, f"the transformed kernel of {geometry.plan.spec} (engine 'fft')")
-        self.spectra = [self._spectra(group) for group in weights]
-
-    def _spectra(self, group: Array) -> list[Array]:
-        """For each job ``conj(F k)``, (planes written, planes read, *spectrum)."""
-        geometry = self.geometry
-        written, read, _ = group.shape
-        spectra = []
-        for job in geometry.jobs:
-            placed = np.zeros((written, read, geometry.plan.read_phases, *geometry.lengths), geometry.real)
-            placed[(slice(None), slice(None), job.phase, *job.shift.T)] = group[:, :, job.number]
-            placed = placed.reshape(written, -1, *geometry.lengths)
-            axes = tuple(range(2, placed.ndim))
-            transformed = scipy.fft.rfftn(placed, axes=axes, workers=workers())
-            spectra.append(np.conj(transformed, out=transformed))
-        return spectra
-
-    def apply(self, columns: Array, dtype: np.dtype[Any]) -> Array:
-        geometry = self.geometry
-        result = Result(geometry.plan, len(columns), dtype)
-        items = len(columns) * geometry.groups * math.prod(geometry.blocks)
-        # A single transform is divided within itself.
-        inner = workers() if items == 1 else 1
-        work = partial(self._work, columns.view(geometry.real).reshape(-1), result, inner)
-        transforms = geometry.read_planes + geometry.written * geometry.parts * len(geometry.jobs)
-        run_items(work, items, work=items * transforms * math.prod(geometry.lengths) * 10)
-        return result.finish()
-
-    def _work(self, source: Array, result: Result, inner: int, first: int, stop: int) -> None:
-        geometry, plan = self.geometry, self.geometry.plan
-        axes = tuple(range(1, len(geometry.lengths) + 1))
-        size = math.prod(geometry.lengths)
-        layout = (size, geometry.lengths[-1], math.prod(geometry.lengths[1:-1]), geometry.between)
-        for item in range(first, stop):
-            block = Block.number(item, plan, geometry.steps, geometry.width)
-            transformed = scipy.fft.rfftn(geometry.read_block(block, source), axes=axes, workers=inner)
-            for job, spectra in enumerate(self.spectra[block.place % geometry.groups]):
-                with np.errstate(invalid="ignore", over="ignore"):  # of kernels and inputs that are not finite
-                    product = spectra[:, 0] * transformed[0]
-                    for plane in range(1, geometry.read_planes):
-                        product += spectra[:, plane] * transformed[plane]
-                sums = scipy.fft.irfftn(product, s=geometry.lengths, axes=axes, workers=inner, overwrite_x=True)
-                block.write(geometry, job, sums.reshape(-1), layout, result)
+def _geometry(spec: ConvSpec, adjoint: bool, real: np.dtype[Any], parts: int) -> Geometry:
+    found = best_transforms(spec, adjoint, real.itemsize, parts)
+    if isinstance(found, Cut):
+        return ColumnGeometry(spec, adjoint, real, parts, found)
+    return BlockGeometry(spec, adjoint, real, parts)
 
 
 class FftEngine(PlaneEngine):
@@ -186,5 +68,4 @@ class FftEngine(PlaneEngine):
     """
 
     name = "fft"
-    _geometry_type = FftGeometry
-    _direction_type = _Direction
+    _geometry = staticmethod(_geometry)

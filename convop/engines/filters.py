@@ -25,11 +25,12 @@ from ..parallel import ForkSafeLock, run_items
 from ..spec import ConvSpec
 from .blocks import Blocks, scratch
 from .direct import DirectEngine
-from .fft import FftEngine, FftGeometry
+from .fft import FftEngine
 from .gemm import GemmEngine
 from .planes import Block, Geometry, as_columns, complex_products, parts_of, read_only, real_of
 from .protocol import Engine
 from .separable import SeparableEngine
+from .transforms import BlockGeometry
 
 __all__ = ["CsrFilter", "DirectFilter", "FftFilter", "Filter", "GemmFilter", "PlaneFilter", "SeparableFilter"]
 
@@ -296,7 +297,7 @@ class FftFilter(PlaneFilter):
     _engine = staticmethod(FftEngine)
 
     def _products(self, x: Array, residuals: Array, real: np.dtype[Any], parts: int) -> Array:
-        g = FftGeometry(self._spec, False, real, parts)
+        g = BlockGeometry(self._spec, False, real, parts)
         lines = residual_lines(g)
         x, y = x.view(real).reshape(-1), residuals.view(real).reshape(-1)
         columns, written = len(residuals), g.written * parts
@@ -311,7 +312,9 @@ class FftFilter(PlaneFilter):
         return taken
 
     @staticmethod
-    def _block_products(g: FftGeometry, lines: Array, x: Array, y: Array, columns: int, first: int, stop: int) -> Array:
+    def _block_products(
+        g: BlockGeometry, lines: Array, x: Array, y: Array, columns: int, first: int, stop: int
+    ) -> Array:
         written, plan = g.written * g.parts, g.plan
         axes = tuple(range(1, len(g.lengths) + 1))
         kind = np.result_type(g.real, np.complex64)

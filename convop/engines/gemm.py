@@ -32,6 +32,9 @@ class _Geometry(Geometry):
         self.blocks = Blocks.whole_runs(self.plan, real.itemsize, max(1, _PANEL // (real.itemsize * entries)))
         self.offsets = [self.blocks.offsets(self.plan, job, self.read * parts) for job in self.jobs]
 
+    def direction(self, kernel: Array) -> _Direction:
+        return _Direction(self, kernel)
+
 
 class _Direction:
     """The map in one direction, with its weights as matrices."""
@@ -79,5 +82,4 @@ class GemmEngine(PlaneEngine):
     """
 
     name = "gemm"
-    _geometry_type = _Geometry
-    _direction_type = _Direction
+    _geometry = staticmethod(_Geometry)

@@ -24,7 +24,7 @@ from .tiles import (
     tile_4,
 )
 
-__all__ = ["add_aside", "collect", "correlate", "gather", "gradient", "scatter"]
+__all__ = ["add_aside", "collect", "correlate", "gather", "gradient", "scatter", "sum_taps"]
 
 _VP, _NP = PAIR_TILE
 _T1, _T2, _T4 = DOT_TILES[1], DOT_TILES[2], DOT_TILES[4]
@@ -202,7 +202,7 @@ _run_4 = _over_a_run(tile_4, narrow_4, TILES[4])
 
 
 @numba.njit(nogil=True, cache=True)
-def _sum_taps(x, x_at, y, y_at, y_step, length, offsets, o_at, weights, w_at, count, outputs, lanes):
+def sum_taps(x, x_at, y, y_at, y_step, length, offsets, o_at, weights, w_at, count, outputs, lanes):
     """A run of places of `outputs` (1 to 4) planes of results."""
     if outputs == 4:
         _run_4(x, x_at, y, y_at, y_step, length, offsets, o_at, weights, w_at, count, lanes)
@@ -267,7 +267,7 @@ def _correlate_block(
                         columns, taps - columns, lanes,
                     )  # fmt: skip
                 else:
-                    _sum_taps(
+                    sum_taps(
                         planes, planes_at + at, results, to, results_step, run, offsets, o_at, weights, w_at, taps,
                         count, lanes,
                     )  # fmt: skip

@@ -7,7 +7,7 @@ convolution is a real one with twice as many channels, and only real loops exist
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from .extend import Plan
 
 __all__ = [
     "Block",
+    "Direction",
     "Geometry",
     "PlaneEngine",
     "Result",
@@ -151,6 +152,13 @@ def write_arguments(plan: Plan) -> tuple[Any, ...]:
     )  # fmt: skip
 
 
+class Direction(Protocol):
+    """The map in one direction, ready to be applied."""
+
+    def apply(self, columns: Array, dtype: np.dtype[Any]) -> Array:
+        """Columns of results, ``(P, elements)``, from columns of what is read."""
+
+
 class Geometry:
     """What of a direction does not depend on the kernel's values.
 
@@ -174,6 +182,10 @@ class Geometry:
         self.read_planes = self.read * parts * self.plan.read_phases
         self.jobs = self.plan.jobs()
         self.reading, self.writing = read_arguments(self.plan), write_arguments(self.plan)
+
+    def direction(self, kernel: Array) -> Direction:
+        """The map with a kernel, in this direction."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -237,11 +249,6 @@ class Block:
         )  # fmt: skip
 
 
-class _Direction(Protocol):
-    def apply(self, columns: Array, dtype: np.dtype[Any]) -> Array:
-        """Columns of results, ``(P, elements)``, from columns of what is read."""
-
-
 class PlaneEngine:
     """An engine over a plan for each direction. Plans are shared by the engines of one spec, whatever their kernels.
 
@@ -254,13 +261,15 @@ class PlaneEngine:
     """
 
     name: str
-    _geometry_type: ClassVar[type[Geometry]]
-    _direction_type: ClassVar[Any]
 
     def __init__(self, spec: ConvSpec, kernel: Array) -> None:
         self._spec, self._kernel = spec, kernel
         self._geometries: dict[tuple[bool, str], Geometry] = {}
-        self._directions: dict[tuple[bool, str], _Direction] = {}
+        self._directions: dict[tuple[bool, str], Direction] = {}
+
+    @staticmethod
+    def _geometry(spec: ConvSpec, adjoint: bool, real: np.dtype[Any], parts: int) -> Geometry:
+        raise NotImplementedError
 
     def forward(self, x: Array) -> Array:
         return self._apply(x, adjoint=False)
@@ -278,15 +287,15 @@ class PlaneEngine:
         result = self._direction(adjoint, dtype).apply(as_columns(x, dtype), dtype)
         return result[0] if x.ndim == 1 else result.T
 
-    def _direction(self, adjoint: bool, dtype: np.dtype[Any]) -> _Direction:
+    def _direction(self, adjoint: bool, dtype: np.dtype[Any]) -> Direction:
         # Threads that arrive together may both make one; either is right, and one is kept.
         key = (adjoint, dtype.char)
         direction = self._directions.get(key)
         if direction is None:
             geometry = self._geometries.get(key)
             if geometry is None:
-                geometry = self._geometry_type(self._spec, adjoint, real_of(dtype), parts_of(dtype))
+                geometry = self._geometry(self._spec, adjoint, real_of(dtype), parts_of(dtype))
                 self._geometries[key] = geometry
-            direction = self._direction_type(geometry, self._kernel.astype(dtype, copy=False))
+            direction = geometry.direction(self._kernel.astype(dtype, copy=False))
             self._directions[key] = direction
         return direction

@@ -24,9 +24,12 @@ __all__ = [
     "DOT_TILES",
     "PAIR_TILE",
     "TILES",
+    "Emitter",
+    "arrays_of",
     "dot_tile_1",
     "dot_tile_2",
     "dot_tile_4",
+    "integer_constant",
     "lanes",
     "narrow_1",
     "narrow_2",
@@ -52,12 +55,13 @@ DOT_TILES = {1: 8, 2: 4, 4: 3}
 _INT = ir.IntType(64)
 
 
-def _int(value: int) -> ir.Constant:
+def integer_constant(value: int) -> ir.Constant:
+    """An integer as LLVM has it."""
     return ir.Constant(_INT, value)
 
 
-class _Emitter:
-    """LLVM instructions for one tile; addresses are integers, distances are in elements."""
+class Emitter:
+    """LLVM instructions of one function; addresses are integers, distances are in elements."""
 
     def __init__(self, builder: Any, real: Any, outputs: int, vectors: int) -> None:
         self.builder, self.outputs, self.vectors = builder, outputs, vectors
@@ -69,12 +73,16 @@ class _Emitter:
         name = f"llvm.fmuladd.v{self.lanes}f{self.bits}"  # fused where the machine can
         self.fma = cgutils.get_or_insert_function(builder.module, signature, name)
 
+    def fused(self, a: Any, b: Any, c: Any) -> Any:
+        """``a*b + c``."""
+        return self.builder.call(self.fma, [a, b, c])
+
     def load(self, pointer: Any, v: int) -> Any:
-        at = self.builder.gep(pointer, [_int(v * self.lanes)])
+        at = self.builder.gep(pointer, [integer_constant(v * self.lanes)])
         return self.builder.load(self.builder.bitcast(at, self.vector.as_pointer()), align=self.bits // 8)
 
     def store(self, value: Any, pointer: Any, v: int) -> None:
-        at = self.builder.gep(pointer, [_int(v * self.lanes)])
+        at = self.builder.gep(pointer, [integer_constant(v * self.lanes)])
         self.builder.store(value, self.builder.bitcast(at, self.vector.as_pointer()), align=self.bits // 8)
 
     def broadcast(self, pointer: Any) -> Any:
@@ -88,10 +96,10 @@ class _Emitter:
         builder, vectors = self.builder, self.vectors
         before = builder.block
         loop, after = builder.append_basic_block("taps"), builder.append_basic_block("summed")
-        builder.cbranch(builder.icmp_signed(">", count, _int(0)), loop, after)
+        builder.cbranch(builder.icmp_signed(">", count, integer_constant(0)), loop, after)
         builder.position_at_end(loop)
         i = builder.phi(_INT)
-        i.add_incoming(_int(0), before)
+        i.add_incoming(integer_constant(0), before)
         held = {}
         for r in active:
             for v in range(vectors):
@@ -99,13 +107,13 @@ class _Emitter:
                 held[r, v].add_incoming(sums[r * vectors + v], before)
         start = builder.gep(x, [builder.load(builder.gep(offsets, [i]))])
         xs = [self.load(start, v) for v in range(vectors)]
-        first_weight = builder.gep(weights, [builder.mul(i, _int(len(active)))])
+        first_weight = builder.gep(weights, [builder.mul(i, integer_constant(len(active)))])
         new = {}
         for a, r in enumerate(active):
-            w = self.broadcast(builder.gep(first_weight, [_int(a)]))
+            w = self.broadcast(builder.gep(first_weight, [integer_constant(a)]))
             for v in range(vectors):
-                new[r, v] = builder.call(self.fma, [xs[v], w, held[r, v]])
-        following = builder.add(i, _int(1))
+                new[r, v] = self.fused(xs[v], w, held[r, v])
+        following = builder.add(i, integer_constant(1))
         i.add_incoming(following, loop)
         for key, phi in held.items():
             phi.add_incoming(new[key], loop)
@@ -124,7 +132,7 @@ class _Emitter:
         return [ir.Constant(self.vector, [0.0] * self.lanes)] * (self.outputs * self.vectors)
 
     def row(self, y: Any, step: Any, r: int) -> Any:
-        return self.builder.gep(y, [self.builder.mul(step, _int(r))])
+        return self.builder.gep(y, [self.builder.mul(step, integer_constant(r))])
 
     def write(self, sums: list[Any], y: Any, step: Any) -> None:
         for r in range(self.outputs):
@@ -137,17 +145,17 @@ class _Emitter:
         before = builder.block
         zero = ir.Constant(self.vector, [0.0] * self.lanes)
         loop, after = builder.append_basic_block("places"), builder.append_basic_block("summed")
-        builder.cbranch(builder.icmp_signed(">", count, _int(0)), loop, after)
+        builder.cbranch(builder.icmp_signed(">", count, integer_constant(0)), loop, after)
         builder.position_at_end(loop)
         j = builder.phi(_INT)
-        j.add_incoming(_int(0), before)
+        j.add_incoming(integer_constant(0), before)
         held = [builder.phi(self.vector) for _ in range(self.outputs * len(starts))]
         xs = [self.load(builder.gep(start, [j]), 0) for start in starts]
         new: list[Any] = []
         for r in range(self.outputs):
             value = self.load(builder.gep(self.row(y, y_step, r), [j]), 0)
-            new.extend(builder.call(self.fma, [x, value, held[r * len(xs) + t]]) for t, x in enumerate(xs))
-        following = builder.add(j, _int(self.lanes))
+            new.extend(self.fused(x, value, held[r * len(xs) + t]) for t, x in enumerate(xs))
+        following = builder.add(j, integer_constant(self.lanes))
         j.add_incoming(following, loop)
         for phi, value in zip(held, new, strict=True):
             phi.add_incoming(zero, before)
@@ -175,7 +183,8 @@ class _Emitter:
         return self.builder.gep(array.data, [at])
 
 
-def _arrays(context: Any, builder: Any, signature: Any, args: Any, names: tuple[int, ...]) -> list[Any]:
+def arrays_of(context: Any, builder: Any, signature: Any, args: Any, names: tuple[int, ...]) -> list[Any]:
+    """The arguments of a function, those of some numbers as arrays."""
     return [
         context.make_array(signature.args[n])(context, builder, args[n]) if n in names else args[n]
         for n in range(len(args))
@@ -190,10 +199,10 @@ def _tile(outputs: int, vectors: int) -> Any:
         signature = types.void(y, integer, integer, x, integer, offsets, integer, weights, integer, integer)
 
         def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            y, y_at, y_step, x, x_at, offsets, o_at, weights, w_at, count = _arrays(
+            y, y_at, y_step, x, x_at, offsets, o_at, weights, w_at, count = arrays_of(
                 context, builder, signature, args, (0, 3, 5, 7)
             )
-            e = _Emitter(builder, signature.args[0].dtype, outputs, vectors)
+            e = Emitter(builder, signature.args[0].dtype, outputs, vectors)
             sums = e.sum_taps(
                 e.zeros(), range(outputs), e.pointer(x, x_at), e.pointer(offsets, o_at), e.pointer(weights, w_at), count
             )
@@ -224,16 +233,16 @@ def _pair_tile(vectors: int) -> Any:
         signature = types.void(y, integer, integer, x, integer, offsets, integer, weights, integer, integer, integer)
 
         def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            y, y_at, y_step, x, x_at, offsets, o_at, weights, w_at, columns, both = _arrays(
+            y, y_at, y_step, x, x_at, offsets, o_at, weights, w_at, columns, both = arrays_of(
                 context, builder, signature, args, (0, 3, 5, 7)
             )
-            e = _Emitter(builder, signature.args[0].dtype, 2, vectors)
+            e = Emitter(builder, signature.args[0].dtype, 2, vectors)
             source, sums = e.pointer(x, x_at), e.zeros()
             stretches = ((range(1), columns), (range(2), both), (range(1, 2), columns))
             for active, count in stretches:
                 sums = e.sum_taps(sums, active, source, e.pointer(offsets, o_at), e.pointer(weights, w_at), count)
                 o_at = builder.add(o_at, count)
-                w_at = builder.add(w_at, builder.mul(count, _int(len(active))))
+                w_at = builder.add(w_at, builder.mul(count, integer_constant(len(active))))
             e.write(sums, e.pointer(y, y_at), y_step)
             return context.get_dummy_value()
 
@@ -255,18 +264,20 @@ def _dot_tile(outputs: int) -> Any:
         signature = types.void(sums, integer, integer, y, integer, integer, x, integer, offsets, integer, integer)
 
         def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
-            sums, s_at, s_step, y, y_at, y_step, x, x_at, offsets, o_at, count = _arrays(
+            sums, s_at, s_step, y, y_at, y_step, x, x_at, offsets, o_at, count = arrays_of(
                 context, builder, signature, args, (0, 3, 6, 8)
             )
-            e = _Emitter(builder, signature.args[0].dtype, outputs, taps)
+            e = Emitter(builder, signature.args[0].dtype, outputs, taps)
             starts = [
-                e.pointer(x, builder.add(x_at, builder.load(e.pointer(offsets, builder.add(o_at, _int(t))))))
+                e.pointer(
+                    x, builder.add(x_at, builder.load(e.pointer(offsets, builder.add(o_at, integer_constant(t)))))
+                )
                 for t in range(taps)
             ]
             totals = e.dot(e.pointer(y, y_at), y_step, starts, count)
             for r in range(outputs):
                 for t in range(taps):
-                    at = builder.gep(e.row(e.pointer(sums, s_at), s_step, r), [_int(t)])
+                    at = builder.gep(e.row(e.pointer(sums, s_at), s_step, r), [integer_constant(t)])
                     builder.store(builder.fadd(builder.load(at), e.total(totals[r * taps + t])), at)
             return context.get_dummy_value()
 
