@@ -18,7 +18,7 @@ from numpy.testing import assert_array_equal
 
 import convop
 from convop import Conv, ConvFilter, ConvSpec, parallel
-from convop.engines import blocks, direct, fft, make, make_filter
+from convop.engines import blocks, direct, fft, make, make_filter, sweeps
 from convop.engines import columns as column_transforms
 from convop.engines.separable import SeparableEngine
 
@@ -140,11 +140,14 @@ LARGE = {
 def test_many_blocks_and_threads(case, mode, monkeypatch):
     """All engines in all dtypes, with blocks far smaller than usual, against the matrix."""
     monkeypatch.setattr(blocks, "_CACHE", 2**14)
+    monkeypatch.setattr(blocks, "_STREAMED", 2**14)
     monkeypatch.setattr(parallel, "_SMALL_WORK", 0)
     monkeypatch.setattr(parallel, "workers", lambda: 3)
     monkeypatch.setattr(column_transforms, "_LENGTHS", (16,))
     monkeypatch.setattr(column_transforms, "_WIDTH_CUTS", (3,))
     monkeypatch.setattr(column_transforms, "_LEAST_WIDTH", 3)
+    monkeypatch.setattr(sweeps, "_LEAST_WIDTH", 3)
+    monkeypatch.setattr(sweeps, "_CUTS", (3,))
     input_shape, kernel_shape, parameters = LARGE[case]
     spec = ConvSpec(input_shape, kernel_shape, padding_mode=mode, **parameters)
     rng = np.random.default_rng(0)
@@ -219,6 +222,13 @@ def test_transforms_of_columns_write_nowhere_else(case):
         assert_writes_nowhere_else(spec, case.kernel, "fft", column_transforms)
 
 
+@settings(max_examples=300, deadline=None)
+@given(case=strategies.cases(dtypes=("float64", "float32", "complex64")))
+def test_sweeps_write_nowhere_else(case):
+    spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
+    assert_writes_nowhere_else(spec, case.kernel, "separable", sweeps)
+
+
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_tiles_of_all_numbers_of_planes_end_with_their_lines(dtype):
     """Channels that fill tiles of four, three, two and one, on lines shorter and longer than each."""
@@ -263,7 +273,7 @@ def test_nan_stays_where_the_kernel_reads_it(name, mode):
         assert_array_equal(np.isfinite(engine.adjoint(y)), np.isfinite(matrix.T @ y))
 
 
-@pytest.mark.parametrize("name", ["direct", "gemm", "fft"])
+@pytest.mark.parametrize("name", ["direct", "gemm", "fft", "separable"])
 def test_plans_are_shared_by_kernels_of_one_spec(name):
     A = Conv(np.ones((3, 3)), (40, 40), padding=1, engine=name)
     A @ np.ones(1600)
@@ -282,7 +292,7 @@ def test_a_kernel_of_low_rank_is_found_to_be_one():
     kernel = np.outer(g, g)
     A = Conv(kernel, (300, 310), padding="same")
     assert A.engine == "separable"
-    assert [sweep._spec.kernel_shape for sweep in A._engine._made(np.ones(1))] == [(1, 1, 1, 31), (1, 1, 31, 1)]
+    assert [factor.shape for factor in A._engine.factors(np.dtype(float))] == [(1, 1, 1, 31)] * 2
     x = np.random.default_rng(0).standard_normal(A.dims)
     for name in ("direct", "fft"):
         y = Conv(kernel, (300, 310), padding="same", engine=name) @ x
@@ -317,7 +327,7 @@ def test_sums_of_outer_products_and_more_axes():
     expected = make("fft", spec, kernel)
     assert_close(engine.forward(x), expected.forward(x), 1e-12)
     assert_close(engine.adjoint(x), expected.adjoint(x), 1e-12)
-    assert [s._spec.kernel_shape[:2] for s in engine._made(x)] == [(2, 1), (2, 2), (1, 2)]
+    assert [factor.shape[1:3] for factor in engine.factors(x.dtype)] == [(1, 2), (2, 2), (2, 1)]
 
 
 @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e150, 1e300])

@@ -44,6 +44,12 @@ SPREAD = (
     Workload("depthwise 128 56^2 k7", (128, 56, 56), (128, 1, 7, 7), {"padding": 3, "groups": 128}),
     Workload("16->16 signal 4096 k9", (16, 4096), (16, 16, 9), {"padding": 4}),
     Workload("8->8 volume 24^3 k3", (8, 24, 24, 24), (8, 8, 3, 3, 3), {"padding": 1}),
+    Workload("8->8 16^2 k3", (8, 16, 16), (8, 8, 3, 3), {"padding": 1}),
+    Workload("blur 64^2 k3", (64, 64), (3, 3), {"padding": "same"}),
+    Workload("blur 100^2 k7", (100, 100), (7, 7), {"padding": "same"}),
+    Workload("signal 5000 k20", (5000,), (20,), {"padding": "same"}),
+    Workload("32->32 14^2 k3 stride 2", (32, 14, 14), (32, 32, 3, 3), {"padding": 1, "stride": 2}),
+    Workload("32->32 28^2 k3 dilation 2", (32, 28, 28), (32, 32, 3, 3), {"padding": 2, "dilation": 2}),
 )
 _QUICK = SPREAD[15:16] + SPREAD[22:24]
 # What would take longer is not what anybody chooses; it is left out.

@@ -14,8 +14,12 @@ from .extend import Plan, Taps
 
 __all__ = ["Blocks", "padded", "scratch", "tiled"]
 
-# Planes that a block reads and writes stay in the second-level cache of a core.
+# Bytes of a block whose planes are read again for other planes of results: they stay in the second-level cache of a core.
 _CACHE = 2**19
+# Of a block that is read once, line after line, which the third-level cache does as fast; shorter lines take longer.
+_STREAMED = 2**22
+# Planes of results that are computed together at most.
+_TOGETHER = 4
 _LINE = 64
 # A narrow tile waits for its sums: this share of the time of a wide one.
 _NARROW = 2 / 3
@@ -114,20 +118,21 @@ class Blocks:
         first, last = plan.axes[0], plan.axes[-1]
         read, written = planes
         best: tuple[float, int, int] | None = None
+        cache = _CACHE if written > _TOGETHER else _STREAMED
         # Enough blocks for all workers, but none that reads more of its neighbours than of its own.
         steps_wanted = max(math.ceil(first.places * groups / _BLOCKS), 2 * first.reach, 2)
         width = last.places
         while True:
             line = (width + last.reach) * plan.lines_a_step
-            room = _CACHE // itemsize - read * first.reach * line
+            room = cache // itemsize - read * first.reach * line
             steps = max(1, min(first.places, steps_wanted, room // ((read + written) * line)))
             steps = math.ceil(first.places / math.ceil(first.places / steps))
             memory = (read * (steps + first.reach) + written * steps) * line
-            cost = memory / (steps * width) * max(1.0, (memory * itemsize / _CACHE) ** 0.5)
+            cost = memory / (steps * width) * max(1.0, (memory * itemsize / cache) ** 0.5)
             if best is None or cost < best[0]:
                 best = (cost, steps, width)
             enough = first.places > 1 or math.ceil(last.places / width) * groups >= _BLOCKS
-            if width <= 4 * tile[0] or (first.places == 1 and enough and memory * itemsize <= _CACHE):
+            if width <= 4 * tile[0] or (first.places == 1 and enough and memory * itemsize <= cache):
                 if first.places == 1:
                     best = (cost, steps, width)
                 break

@@ -65,7 +65,7 @@ _MATRIX_ENTRIES = 2**20
 # PyTorch is for float32 and so many channels that go into one, and come out of one.
 _MANY = 8
 # Sweeps are searched for where they would take this share of the time of the best other engine.
-_WORTH_SEARCHING = 0.7
+_WORTH_SEARCHING = 0.9
 # Sweeps of a higher rank are not searched for.
 _HIGHEST_RANK = 16
 # Engines are measured that are predicted to take up to so many times as long as the best.

@@ -73,8 +73,11 @@ def _csr(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, 
 
 
 def _torch(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
-    del adjoint, itemsize
-    return {"call": 1, "moved": parts * _moved(spec), "multiplied": parts * parts * _multiplications(spec)}
+    del itemsize
+    # Its libraries have loops of their own for the plainest case, and others for the rest.
+    plain = all(axis.stride == axis.dilation == 1 or axis.taps == 1 for axis in spec.axes)
+    kind = ("multiplied" if plain else "multiplied, strided or dilated") + (" back" if adjoint else "")
+    return {"call": 1, "moved": parts * _moved(spec), kind: parts * parts * _multiplications(spec)}
 
 
 def sweeps_seconds(spec: ConvSpec, rank: int, dtype: np.dtype[Any]) -> float:
@@ -97,17 +100,13 @@ def sweeps_seconds(spec: ConvSpec, rank: int, dtype: np.dtype[Any]) -> float:
     parts = 2 if dtype.kind == "c" else 1
     channels = [spec.c_out // spec.groups, *[rank] * (spec.ndim - 1), spec.c_in // spec.groups]
     space = [axis.inputs for axis in spec.axes]
-    total = 0.0
+    # Blocks are read and written once, whatever the number of sweeps.
+    total = 2 * (units.get("call", math.inf) + parts * _moved(spec) * units.get("moved", math.inf))
     for a in reversed(range(spec.ndim)):
         axis, written, read = spec.axes[a], channels[a] * parts, channels[a + 1] * parts
-        before = math.prod(space)
         space[a] = axis.outputs
-        after = math.prod(space)
-        multiplied = spec.groups * written * read * axis.taps * after
-        moved = spec.groups * (read * before + written * after)
-        for planes in (written, read):
-            work = {"call": 1, "moved": moved, _planes_kind(planes): multiplied}
-            total += sum(amount * units.get(kind, math.inf) for kind, amount in work.items())
+        multiplied = spec.groups * written * read * axis.taps * math.prod(space)
+        total += sum(multiplied * units.get(_planes_kind(planes), math.inf) for planes in (written, read))
     return total
 
 

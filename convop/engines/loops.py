@@ -24,7 +24,7 @@ from .tiles import (
     tile_4,
 )
 
-__all__ = ["add_aside", "collect", "correlate", "gather", "gradient", "scatter", "sum_taps"]
+__all__ = ["add_aside", "collect", "correlate", "correlate_block", "gather", "gradient", "scatter", "sum_taps"]
 
 _VP, _NP = PAIR_TILE
 _T1, _T2, _T4 = DOT_TILES[1], DOT_TILES[2], DOT_TILES[4]
@@ -240,7 +240,7 @@ def _run(step, line, flat, steps, width, lines_a_step, between, line_step):
 
 
 @numba.njit(nogil=True, cache=True)
-def _correlate_block(
+def correlate_block(
     planes, planes_at, results, results_step, origin, in_place, lines, length, q, steps, width,
     lines_a_step, between, line_step, flat, lanes, plane_runs, offsets, o_at, taps, weights,
     w_at, distance, pair_offsets, po_at, columns, pair_weights, pw_at,
@@ -313,7 +313,7 @@ def correlate(
                 origin = channel * write_space + w_start[phase] + c
             else:
                 results, results_step, origin = y, out_step, 0
-            _correlate_block(
+            correlate_block(
                 planes, planes_at, results, results_step, origin, in_place, write_lines[lead], length, q, steps, width,
                 lines_a_step, between, line_step, flat, lanes, plane_runs, offsets, o_at[job], taps, weights,
                 w_at[group, job], distance, pair_offsets, po_at[job], pair_columns[job], pair_weights,

@@ -12,15 +12,17 @@ Journal on Scientific Computing 33, 2011). A product of ``k`` taps an axis costs
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy.linalg import lapack
 
 from ..backend import Array
 from ..spec import ConvSpec
-from .direct import DirectEngine
+from .planes import as_columns, parts_of, real_of
+from .sweeps import SweepDirection, SweepGeometry
 
-__all__ = ["SeparableEngine", "is_low_rank", "sweep_specs"]
+__all__ = ["SeparableEngine", "is_low_rank"]
 
 # A kernel is of low rank if what that leaves out is at most so many units of rounding of its norm: rounding it takes
 # about a third of one, sums of products some. Its factors leave out up to twice that, as the decompositions round too.
@@ -52,34 +54,56 @@ class SeparableEngine:
         if not np.isfinite(kernel).all():
             raise ValueError("kernel must be finite for engine='separable', which takes it apart; use engine='direct'")
         self._spec, self._kernel = spec, kernel
-        self._sweeps: dict[str, list[DirectEngine]] = {}
+        self._factors: dict[str, list[Array]] = {}
+        self._geometries: dict[tuple[bool, str, tuple[int, ...]], SweepGeometry] = {}
+        self._directions: dict[tuple[bool, str], SweepDirection] = {}
 
     def forward(self, x: Array) -> Array:
-        for sweep in self._made(x):
-            x = sweep.forward(x)
-        return x
+        return self._apply(x, adjoint=False)
 
     def adjoint(self, y: Array) -> Array:
-        for sweep in reversed(self._made(y)):
-            y = sweep.adjoint(y)
-        return y
+        return self._apply(y, adjoint=True)
 
     def with_kernel(self, kernel: Array) -> SeparableEngine:
-        return SeparableEngine(self._spec, kernel)
+        other = SeparableEngine(self._spec, kernel)
+        other._geometries = self._geometries
+        return other
 
-    def _made(self, x: Array) -> list[DirectEngine]:
-        # Factors are found anew for a wider input: its results are to have its precision, and not the kernel's.
-        dtype = np.result_type(x.dtype, self._kernel.dtype)
-        sweeps = self._sweeps.get(dtype.char)
-        if sweeps is None:
+    def factors(self, dtype: np.dtype[Any]) -> list[Array]:
+        """The factors of the kernel for inputs that make results of a dtype: more precise ones for wider inputs.
+
+        Parameters
+        ----------
+        dtype : dtype
+            Of the results.
+
+        Returns
+        -------
+        list of ndarray
+            One for each axis, (groups, channels written, channels read, taps).
+        """
+        factors = self._factors.get(dtype.char)
+        if factors is None:
             factors = _factors(self._spec, self._kernel, float(np.finfo(dtype).eps))
-            specs = sweep_specs(self._spec, [factor.shape[2] for factor in factors[:-1]])
-            sweeps = [
-                DirectEngine(spec, factor.reshape(spec.kernel_shape).astype(dtype))
-                for spec, factor in zip(specs, reversed(factors), strict=True)
-            ]
-            self._sweeps[dtype.char] = sweeps
-        return sweeps
+            self._factors[dtype.char] = factors = [factor.astype(dtype) for factor in factors]
+        return factors
+
+    def _apply(self, x: Array, *, adjoint: bool) -> Array:
+        dtype = np.result_type(x.dtype, self._kernel.dtype)
+        result = self._direction(adjoint, dtype).apply(as_columns(x, dtype), dtype)
+        return result[0] if x.ndim == 1 else result.T
+
+    def _direction(self, adjoint: bool, dtype: np.dtype[Any]) -> SweepDirection:
+        direction = self._directions.get((adjoint, dtype.char))
+        if direction is None:
+            factors = self.factors(dtype)
+            ranks = tuple(factor.shape[2] for factor in factors[:-1])
+            geometry = self._geometries.get((adjoint, dtype.char, ranks))
+            if geometry is None:
+                geometry = SweepGeometry(self._spec, adjoint, real_of(dtype), parts_of(dtype), ranks)
+                self._geometries[adjoint, dtype.char, ranks] = geometry
+            direction = self._directions[adjoint, dtype.char] = SweepDirection(geometry, factors)
+        return direction
 
 
 def _grouped(spec: ConvSpec, kernel: Array) -> Array:
@@ -110,38 +134,6 @@ def _factors(spec: ConvSpec, kernel: Array, eps: float) -> list[Array]:
     factors.append(rest.swapaxes(2, 3))
     share = largest ** (1 / spec.ndim)
     return [factor * share for factor in factors]
-
-
-def sweep_specs(spec: ConvSpec, ranks: list[int]) -> list[ConvSpec]:
-    """Geometry of every sweep, in the order in which they are applied: the last axis first.
-
-    Parameters
-    ----------
-    spec : ConvSpec
-        Geometry.
-    ranks : list of int
-        Channels of a group between each axis and the next.
-
-    Returns
-    -------
-    list of ConvSpec
-    """
-    space = [axis.inputs for axis in spec.axes]
-    channels = [spec.c_out // spec.groups, *ranks, spec.c_in // spec.groups]
-    specs = []
-    for a in reversed(range(spec.ndim)):
-        axis = spec.axes[a]
-        taps, stride, dilation = ([1] * spec.ndim for _ in range(3))
-        taps[a], stride[a], dilation[a] = axis.taps, axis.stride, axis.dilation
-        padding = [(0, 0)] * spec.ndim
-        padding[a] = (axis.lo, axis.hi)
-        sweep = ConvSpec(
-            (spec.groups * channels[a + 1], *space), (spec.groups * channels[a], channels[a + 1], *taps), stride=stride,
-            padding=padding, dilation=dilation, groups=spec.groups, padding_mode=spec.padding_mode,
-        )  # fmt: skip
-        specs.append(sweep)
-        space[a] = axis.outputs
-    return specs
 
 
 def is_low_rank(spec: ConvSpec, kernel: Array, rank: int) -> bool:
