@@ -15,6 +15,9 @@ __all__ = ["Line", "in_turn", "medians", "times_in_turn"]
 
 # Seconds for which OpenBLAS's threads wait actively for more work: 2^26 cycles.
 _SETTLE = 0.03
+# Seconds for which a function is called before it counts, and for which calls count.
+_WARM, _BURST = 0.01, 0.01
+_MOST_CALLS = 7
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,9 @@ class Line:
 def times_in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
     """Seconds of functions called by turns, after one round to warm up.
 
-    Each is called again and again for some time before the call that counts, as in the loop of a solver: the threads
-    of BLAS and OpenMP libraries go on spinning on the cores of whoever comes next, and others' have to wake up. For the
-    same reason each round begins with another function.
+    Before each there is a pause, as the threads of BLAS and OpenMP libraries go on spinning on the cores of whoever
+    comes next, and a few calls that do not count, as in the loop of a solver. Then the median of some calls counts, or
+    one call that takes long. Each round begins with another function.
 
     Parameters
     ----------
@@ -77,15 +80,27 @@ def times_in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> d
     for _ in range(repeats + 1):
         order.append(order.pop(0))
         for name, function in order:
-            ready = time.perf_counter() + _SETTLE
-            function()
-            while time.perf_counter() < ready:
-                function()
-            start = time.perf_counter()
-            result = function()
-            seconds[name].append(time.perf_counter() - start)
-            del result  # freeing is not part of the work, and the next one finds the memory free
+            time.sleep(_SETTLE)
+            seconds[name].append(_burst(function))
     return {name: times[1:] for name, times in seconds.items()}
+
+
+def _burst(function: Callable[[], object]) -> float:
+    """Seconds of a call, when it has been called for some time."""
+    ready = time.perf_counter() + _WARM
+    last = _seconds(function)
+    while time.perf_counter() < ready:
+        last = _seconds(function)
+    calls = min(_MOST_CALLS, max(1, int(_BURST / max(last, _BURST / _MOST_CALLS))))
+    return statistics.median(_seconds(function) for _ in range(calls))
+
+
+def _seconds(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    result = function()
+    seconds = time.perf_counter() - start
+    del result  # freeing is not part of the work, and the next one finds the memory free
+    return seconds
 
 
 def medians(seconds: dict[str, list[float]]) -> dict[str, float]:

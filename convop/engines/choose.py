@@ -70,7 +70,9 @@ _WORTH_SEARCHING = 0.9
 _HIGHEST_RANK = 16
 # Engines are measured that are predicted to take up to so many times as long as the best.
 _WORTH_MEASURING = 4.0
-_REPEATS = 5
+_ROUNDS, _CALLS = 3, 3
+# Seconds after which the threads of the BLAS that another engine has called are at rest.
+_SETTLE = 0.03
 
 
 def available() -> tuple[str, ...]:
@@ -274,10 +276,12 @@ def _winner(names: list[str], spec: ConvSpec, kernel: Array) -> str:
     x, y = (rng.standard_normal(n).astype(kernel.dtype) for n in (spec.shape[1], spec.shape[0]))
     engines = {name: _ENGINES[name](spec, kernel) for name in names}
     seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(_REPEATS + 1):
+    for _ in range(_ROUNDS):
         for name, engine in engines.items():  # in turn, so that a disturbance meets all
-            start = time.perf_counter()
-            engine.forward(x)
-            engine.adjoint(y)
-            seconds[name].append(time.perf_counter() - start)
-    return min(names, key=lambda name: statistics.median(seconds[name][1:]))
+            time.sleep(_SETTLE)
+            for _ in range(_CALLS):
+                start = time.perf_counter()
+                engine.forward(x)
+                engine.adjoint(y)
+                seconds[name].append(time.perf_counter() - start)
+    return min(names, key=lambda name: statistics.median(seconds[name]))
