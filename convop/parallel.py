@@ -15,9 +15,20 @@ from threading import Lock
 from typing import Any, ClassVar
 from weakref import WeakSet
 
+import numpy as np
+import numpy.typing as npt
+
 from .arguments import integer
 
-__all__ = ["ForkSafeLock", "chosen_threads", "run_blocks", "run_items", "set_num_threads", "workers"]
+__all__ = [
+    "ForkSafeLock",
+    "chosen_threads",
+    "run_blocks",
+    "run_counted",
+    "run_items",
+    "set_num_threads",
+    "workers",
+]
 
 
 class ForkSafeLock:
@@ -194,6 +205,25 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
         raise errors[0]
 
 
+def run_counted(function: Callable[[npt.NDArray[np.int64], int], object], items: int, *, work: int) -> None:
+    """Call ``function(counter, items)`` in some threads, which take items from a counter that they share.
+
+    A compiled function that does so needs the interpreter only to begin and to end.
+
+    Parameters
+    ----------
+    function : callable
+        Takes numbers from ``counter[0]`` on until they reach `items`; releases the GIL. It must not raise.
+    items : int
+        Number of items.
+    work : int
+        Multiplications of all of them: little is done by the calling thread alone.
+    """
+    threads = _threads_for(items, work)
+    counter = np.zeros(1, dtype=np.int64)
+    run_blocks(lambda *_: function(counter, items), threads, threads=threads, blocks=threads)
+
+
 # Multiplications that are not worth waking a thread for: some 0.1 ms.
 _SMALL_WORK = 10**6
 # Blocks for each thread, so that one that is interrupted does not keep the others waiting for long.
@@ -212,5 +242,9 @@ def run_items(function: Callable[[int, int], object], items: int, *, work: int) 
     work : int
         Multiplications of all of them: little is done by the calling thread alone.
     """
-    threads = 1 if work < _SMALL_WORK or items < 2 else workers()
+    threads = _threads_for(items, work)
     run_blocks(function, items, threads=threads, blocks=1 if threads == 1 else _BLOCKS_PER_THREAD * threads)
+
+
+def _threads_for(items: int, work: int) -> int:
+    return 1 if work < _SMALL_WORK or items < 2 else min(workers(), items)

@@ -6,6 +6,7 @@ import numba
 
 from .butterflies import COLUMNS_BYTES, back_2, back_4, back_plain_4, there_2, there_4, there_plain_4
 from .loops import gather, scatter, sum_taps
+from .tiles import take
 
 __all__ = ["convolve"]
 
@@ -80,7 +81,7 @@ def _read(source, begin, inputs, parts, read_space, lines, first, count, start, 
 
 @numba.njit(nogil=True, cache=True)
 def convolve(
-    item_first, item_stop, source, target, aside, rim, x, x_read, y,
+    counter, items, source, target, aside, rim, x, x_read, y,
     groups, inputs, outputs, parts, read_space, write_space,
     read_lines, r_start, r_step, r_a, r_b, r_edges,
     write_lines, w_start, w_step, w_a, w_b, w_slots, own_lines, aside_lines, length,
@@ -88,7 +89,7 @@ def convolve(
     block_steps, block_width, transform, plane_step, line_step, lanes, twiddles,
     plane_runs, o_at, offsets, w_at, weights,
 ):  # fmt: skip
-    """Items of work, numbered by column, group, and block of the first and the last axis.
+    """Items of work, numbered by column, group, and block of the first and the last axis, taken from a shared counter.
 
     Read planes, transform their columns, correlate at every frequency along the other axes, transform back, write.
     """
@@ -100,7 +101,8 @@ def convolve(
     # real and imaginary parts of a complex plane: complex numbers are read channel by channel, halves plane by plane
     own_phases = read_planes // inputs if parts == 2 else 1
     imaginary = own_phases * plane_step
-    for item in range(item_first, item_stop):
+    item = take(counter)
+    while item < items:
         rest, width_block = divmod(item, width_blocks)
         rest, step_block = divmod(rest, step_blocks)
         column, group = divmod(rest, groups)
@@ -149,3 +151,4 @@ def convolve(
                     channel * (own_lines + aside_lines), own_lines + aside_lines, w_start[phase], w_step, w_a[phase],
                     w_b[phase], w_slots[phase], c + half * left, right if half else left,
                 )  # fmt: skip
+        item = take(counter)

@@ -21,7 +21,7 @@ import numpy as np
 
 from .. import memory
 from ..backend import Array
-from ..parallel import run_items
+from ..parallel import run_counted
 from ..spec import ConvSpec
 from .blocks import padded, scratch, tiled
 from .extend import Taps
@@ -234,7 +234,8 @@ class ColumnGeometry(Geometry):
         factors = np.exp(2j * np.pi / length * turns) / length
         for shift in np.unique(job.shift[:, 0]):
             taps = np.flatnonzero(job.shift[:, 0] == shift)
-            spectra[..., of_tap[taps]] += factors[:, shift, None, None, None] * group[:, :, job.number[taps]]
+            with np.errstate(invalid="ignore", over="ignore"):  # of kernels that are not finite
+                spectra[..., of_tap[taps]] += factors[:, shift, None, None, None] * group[:, :, job.number[taps]]
         return spectra
 
     def _packed(self, spectra: Array) -> Array:
@@ -277,13 +278,13 @@ class ColumnDirection:
         result = Result(geometry.plan, len(columns), dtype)
         items = len(columns) * geometry.groups * geometry.blocks
         work = int(geometry.cut.nanoseconds) * 10 * len(columns) * geometry.groups
-        run_items(partial(self._work, read_only(columns.view(geometry.real).reshape(-1)), result), items, work=work)
+        run_counted(partial(self._work, read_only(columns.view(geometry.real).reshape(-1)), result), items, work=work)
         return result.finish()
 
-    def _work(self, source: Array, result: Result, first: int, stop: int) -> None:
+    def _work(self, source: Array, result: Result, counter: Array, items: int) -> None:
         from .column_loops import convolve
 
         geometry = self.geometry
         x = scratch("x", 2 * geometry.read * geometry.plan.read_phases * geometry.plane_step, geometry.real)
         y = scratch("y", 2 * geometry.written * geometry.plane_step, geometry.real)
-        convolve(first, stop, source, result.target, result.aside, result.rim, x, read_only(x), y, *self.arguments)
+        convolve(counter, items, source, result.target, result.aside, result.rim, x, read_only(x), y, *self.arguments)

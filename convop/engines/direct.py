@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..backend import Array
-from ..parallel import run_items
+from ..parallel import run_counted
 from ..spec import ConvSpec
 from .blocks import Blocks, scratch
 from .packing import Correlations, paired_distance, plane_runs, ragged
@@ -90,17 +90,17 @@ class _Direction:
         geometry = self.geometry
         result = Result(geometry.plan, len(columns), dtype)
         work = partial(self._work, read_only(columns.view(geometry.real).reshape(-1)), result)
-        run_items(work, len(columns) * geometry.items, work=len(columns) * geometry.work)
+        run_counted(work, len(columns) * geometry.items, work=len(columns) * geometry.work)
         return result.finish()
 
-    def _work(self, source: Array, result: Result, first: int, stop: int) -> None:
+    def _work(self, source: Array, result: Result, counter: Array, items: int) -> None:
         from .loops import correlate
 
         geometry, blocks = self.geometry, self.geometry.blocks
         size = 0 if blocks.read_in_place else geometry.read_planes * blocks.plane_step
         x = scratch("x", size + _LINE * 2, geometry.real)
         y = scratch("y", geometry.written * geometry.parts * blocks.out_step + _LINE * 2, geometry.real)
-        correlate(first, stop, source, result.target, result.aside, result.rim, x, read_only(x), y, *self.arguments)
+        correlate(counter, items, source, result.target, result.aside, result.rim, x, read_only(x), y, *self.arguments)
 
 
 class DirectEngine(PlaneEngine):

@@ -18,6 +18,7 @@ from .tiles import (
     narrow_4,
     narrow_pair,
     pair_tile,
+    take,
     tile_1,
     tile_2,
     tile_3,
@@ -277,7 +278,7 @@ def correlate_block(
 
 @numba.njit(nogil=True, cache=True)
 def correlate(
-    item_first, item_stop, source, target, aside, rim, x, x_read, y,
+    counter, items, source, target, aside, rim, x, x_read, y,
     groups, inputs, outputs, parts, read_space, write_space,
     read_lines, r_start, r_step, r_a, r_b, r_edges,
     write_lines, w_start, w_step, w_a, w_b, w_slots, own_lines, aside_lines, length,
@@ -285,11 +286,15 @@ def correlate(
     block_steps, block_width, plane_step, line_step, out_step, flat, read_in_place, in_place, lanes,
     plane_runs, o_at, offsets, w_at, weights, distance, po_at, pair_offsets, pair_columns, pw_at, pair_weights,
 ):  # fmt: skip
-    """Items of work, numbered by column, group, and block of the first and the last axis: read, correlate, write."""
+    """Items of work, numbered by column, group, and block of the first and the last axis: read, correlate, write.
+
+    Threads take the items one by one from a counter that they share.
+    """
     step_blocks = (places + block_steps - 1) // block_steps
     width_blocks = (last_places + block_width - 1) // block_width
     phases = len(w_start)
-    for item in range(item_first, item_stop):
+    item = take(counter)
+    while item < items:
         rest, width_block = divmod(item, width_blocks)
         rest, step_block = divmod(rest, step_blocks)
         column, group = divmod(rest, groups)
@@ -326,6 +331,7 @@ def correlate(
                     channel * aside_lines * length * parts, aside_lines, rim, channel * (own_lines + aside_lines),
                     own_lines + aside_lines, w_start[phase], w_step, w_a[phase], w_b[phase], w_slots[phase], c, width,
                 )  # fmt: skip
+        item = take(counter)
 
 
 @numba.njit(nogil=True, cache=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import numba
 
 from .loops import correlate_block, gather, scatter
+from .tiles import take
 
 __all__ = ["sweep"]
 
 
 @numba.njit(nogil=True, cache=True)
 def sweep(
-    item_first, item_stop, source, target, aside, rim, x, x_read, y, y_read,
+    counter, items, source, target, aside, rim, x, x_read, y, y_read,
     groups, inputs, outputs, parts, read_space, write_space,
     read_lines, r_start, r_step, r_a, r_b, r_edges,
     write_lines, w_start, w_step, w_a, w_b, w_slots, own_lines, aside_lines, length,
@@ -20,7 +21,7 @@ def sweep(
     stages, between, runs, origins, o_at, offsets, w_at, weights, po_at, pair_offsets, pair_columns, pw_at,
     pair_weights,
 ):  # fmt: skip
-    """Items of work, numbered by column, group, and block of the first and the last axis.
+    """Items of work, numbered by column, group, and block of the first and the last axis, taken from a shared counter.
 
     A row of `stages`: jobs from and to, runs of planes from and to, lines of a step from and to, steps and places
     beyond those of the block, elements from plane to plane of results, and the distance of steps computed together.
@@ -29,7 +30,8 @@ def sweep(
     width_blocks = (last_places + block_width - 1) // block_width
     phases = len(w_start)
     last = len(stages) - 1
-    for item in range(item_first, item_stop):
+    item = take(counter)
+    while item < items:
         rest, width_block = divmod(item, width_blocks)
         rest, step_block = divmod(rest, step_blocks)
         column, group = divmod(rest, groups)
@@ -55,10 +57,8 @@ def sweep(
                     o_at[job + 1] - o_at[job], weights, w_at[group, job], distance, pair_offsets, po_at[job],
                     pair_columns[job], pair_weights, pw_at[group, job],
                 )  # fmt: skip
-        if in_place:
-            continue
         job_first, job_stop, _, _, line_first, line_stop, _, _, step, _ = stages[last]
-        for job in range(job_first, job_stop):
+        for job in range(job_first, job_first if in_place else job_stop):
             lead, phase = divmod(job - job_first, phases)
             results = y if last % 2 == 0 else x
             scatter(
@@ -67,3 +67,4 @@ def sweep(
                 aside, channel * aside_lines * length * parts, aside_lines, rim, channel * (own_lines + aside_lines),
                 own_lines + aside_lines, w_start[phase], w_step, w_a[phase], w_b[phase], w_slots[phase], c, width,
             )  # fmt: skip
+        item = take(counter)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..axis import Ints
 from ..backend import Array
-from ..parallel import run_items
+from ..parallel import run_counted
 from ..spec import ConvSpec
 from .blocks import padded, scratch, tiled
 from .extend import Plan, Taps
@@ -257,10 +257,10 @@ class SweepDirection:
         result = Result(geometry.plan, len(columns), dtype)
         work = partial(self._work, read_only(columns.view(geometry.real).reshape(-1)), result)
         items = len(columns) * geometry.groups
-        run_items(work, items * geometry.blocks, work=items * geometry.work)
+        run_counted(work, items * geometry.blocks, work=items * geometry.work)
         return result.finish()
 
-    def _work(self, source: Array, result: Result, first: int, stop: int) -> None:
+    def _work(self, source: Array, result: Result, counter: Array, items: int) -> None:
         from .sweep_loops import sweep
 
         geometry = self.geometry
@@ -270,6 +270,6 @@ class SweepDirection:
             for name, counts in (("x", planes[::2]), ("y", planes[1::2]))
         )
         sweep(
-            first, stop, source, result.target, result.aside, result.rim, x, read_only(x), y, read_only(y),
+            counter, items, source, result.target, result.aside, result.rim, x, read_only(x), y, read_only(y),
             *self.arguments,
         )  # fmt: skip

@@ -37,6 +37,7 @@ __all__ = [
     "narrow_4",
     "narrow_pair",
     "pair_tile",
+    "take",
     "tile_1",
     "tile_2",
     "tile_3",
@@ -287,6 +288,18 @@ def _dot_tile(outputs: int) -> Any:
 
 
 dot_tile_1, dot_tile_2, dot_tile_4 = _dot_tile(1), _dot_tile(2), _dot_tile(4)
+
+
+@intrinsic
+def take(typingctx, counter):  # type: ignore[no-untyped-def]
+    """The next number of a counter that threads share, in one step."""
+    signature = types.int64(counter)
+
+    def emit(context, builder, signature, args):  # type: ignore[no-untyped-def]
+        (counter,) = arrays_of(context, builder, signature, args, (0,))
+        return builder.atomic_rmw("add", counter.data, integer_constant(1), "monotonic")
+
+    return signature, emit
 
 
 def lanes(dtype: Any) -> int:
