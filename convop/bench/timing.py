@@ -17,7 +17,11 @@ __all__ = ["Line", "in_turn", "medians", "times_in_turn"]
 _SETTLE = 0.03
 # Seconds for which a function is called before it counts, and for which calls count.
 _WARM, _BURST = 0.01, 0.01
-_MOST_CALLS = 7
+# Calls of either kind, at least and at most. One may take 30 ms where two threads that wait for each other have woken on
+# one core, until the system moves one of them.
+_CALLS = (3, 7)
+# What takes longer is called once before it counts, and counts once.
+_LONG = 0.05
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,11 @@ def times_in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> d
 
 def _burst(function: Callable[[], object]) -> float:
     """Seconds of a call, when it has been called for some time."""
-    ready = time.perf_counter() + _WARM
-    last = _seconds(function)
-    while time.perf_counter() < ready:
-        last = _seconds(function)
-    calls = min(_MOST_CALLS, max(1, int(_BURST / max(last, _BURST / _MOST_CALLS))))
+    warm = [_seconds(function)]
+    while sum(warm) < _WARM or (len(warm) < _CALLS[0] and warm[-1] < _LONG):
+        warm.append(_seconds(function))
+    least, most = _CALLS if warm[-1] < _LONG else (1, 1)
+    calls = min(most, max(least, int(_BURST / max(warm[-1], _BURST / most))))
     return statistics.median(_seconds(function) for _ in range(calls))
 
 
