@@ -28,8 +28,8 @@ def test_functions_are_timed_in_turn_after_a_warm_up():
         time.sleep(0.01)
 
     seconds, against, ratio = timing.in_turn(ours, theirs, 3)
-    # each goes on for a while, and a round begins with another one than the round before
-    assert [name for name, _ in itertools.groupby(calls)] == ["ours", "theirs", "ours", "theirs", "ours"]
+    # each goes on for a while in every round, whatever its place
+    assert len(list(itertools.groupby(calls))) > 2
     assert calls.count("theirs") >= 4 * 3
     assert seconds > against
     assert ratio > 1

@@ -5,6 +5,7 @@ Every figure is a ratio of times, the median over repeats, because absolute time
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -15,10 +16,10 @@ __all__ = ["Line", "in_turn", "medians", "times_in_turn"]
 
 # Seconds for which OpenBLAS's threads wait actively for more work: 2^26 cycles.
 _SETTLE = 0.03
-# Seconds for which a function is called before it counts, and for which calls count.
-_WARM, _BURST = 0.01, 0.01
-# Calls of either kind, at least and at most. One may take 30 ms where two threads that wait for each other have woken on
-# one core, until the system moves one of them.
+# Seconds for which a function is called before it counts, and for which calls count. After a pause two threads may wake on
+# one core, and it takes some ticks of the system's clock until it moves one of them.
+_WARM, _BURST = 0.03, 0.01
+# Calls of either kind, at least and at most.
 _CALLS = (3, 7)
 # What takes longer is called once before it counts, and counts once.
 _LONG = 0.05
@@ -65,7 +66,7 @@ def times_in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> d
 
     Before each there is a pause, as the threads of BLAS and OpenMP libraries go on spinning on the cores of whoever
     comes next, and a few calls that do not count, as in the loop of a solver. Then the median of some calls counts, or
-    one call that takes long. Each round begins with another function.
+    one call that takes long. Each round has an order of its own, so that none always comes after the same one.
 
     Parameters
     ----------
@@ -80,9 +81,9 @@ def times_in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> d
         By name, in the order of the rounds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    order = list(functions.items())
+    order, dice = list(functions.items()), random.Random(repeats)
     for _ in range(repeats + 1):
-        order.append(order.pop(0))
+        dice.shuffle(order)
         for name, function in order:
             time.sleep(_SETTLE)
             seconds[name].append(_burst(function))

@@ -64,6 +64,9 @@ _TINY = 2**14
 _MATRIX_ENTRIES = 2**20
 # PyTorch is for float32 and so many channels that go into one, and come out of one.
 _MANY = 8
+# Results of the fft engine are as precise as the largest of them, and what is not finite spreads: it has to be so much
+# faster than what rounds each result by itself.
+_WORTH_TRANSFORMING = 0.9
 # Sweeps are searched for where they would take this share of the time of the best other engine.
 _WORTH_SEARCHING = 0.9
 # Sweeps of a higher rank are not searched for.
@@ -231,7 +234,8 @@ def _ranking(spec: ConvSpec, dtype: np.dtype[Any]) -> list[tuple[float, str]]:
     """Predicted seconds and names of the engines that suit a spec, best first."""
     if spec.nnz <= _TINY:
         return [(0.0, "csr")]
-    return sorted((costs.predicted(name, spec, dtype), name) for name in suitable(spec, dtype))
+    bias = {"fft": 1 / _WORTH_TRANSFORMING}
+    return sorted((costs.predicted(name, spec, dtype) * bias.get(name, 1), name) for name in suitable(spec, dtype))
 
 
 def _best(spec: ConvSpec, kernel: Array) -> str:

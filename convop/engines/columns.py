@@ -56,8 +56,6 @@ class Cut:
         Of a transform, a power of two.
     steps, width : int
         Steps of the first axis and places of the last that a block writes.
-    amounts : dict of float
-        Of each kind of work, for all blocks of a group.
     nanoseconds : float
         Predicted for them with one thread.
     """
@@ -65,7 +63,6 @@ class Cut:
     length: int
     steps: int
     width: int
-    amounts: dict[str, float]
     nanoseconds: float
 
 
@@ -119,13 +116,7 @@ def cut(
             each = itemsize * work + _LINE_TIME * lines_read
             nanoseconds = -(-blocks // _WORKERS) * _WORKERS * each
             if best is None or nanoseconds < best.nanoseconds:
-                amounts = {
-                    "columns transformed": blocks * transformed,
-                    "columns multiplied": blocks * multiplied,
-                    "columns' lines": blocks * lines_read,
-                    "columns moved": blocks * (moved + weights),
-                }
-                best = Cut(length, steps, width, amounts, nanoseconds)
+                best = Cut(length, steps, width, nanoseconds)
     return best
 
 

@@ -19,6 +19,7 @@ import numpy as np
 import scipy.fft
 import scipy.sparse as sp
 
+from .. import memory
 from ..backend import Array
 from ..data_matrix import group_matrices
 from ..parallel import ForkSafeLock, run_items
@@ -290,20 +291,50 @@ class GemmFilter(PlaneFilter):
         return total
 
 
+class _Transformed:
+    """The transforms of the blocks of an input, each made when it is first needed, and kept if all fit in memory."""
+
+    def __init__(self, spec: ConvSpec, x: Array, real: np.dtype[Any], parts: int) -> None:
+        self.geometry = g = BlockGeometry(spec, False, real, parts)
+        self._source = x.view(real).reshape(-1)
+        self.items = g.groups * math.prod(g.blocks)
+        nbytes = self.items * g.read_planes * math.prod(g.spectrum) * 2 * real.itemsize
+        free = memory.available()
+        self._keeps = free is None or nbytes < free / 4
+        self._kept: dict[int, Array] = {}
+
+    def block(self, item: int, block: Block) -> Array:
+        """The transforms of the planes that a block reads."""
+        transformed = self._kept.get(item)
+        if transformed is None:
+            axes = tuple(range(1, len(self.geometry.lengths) + 1))
+            transformed = scipy.fft.rfftn(self.geometry.read_block(block, self._source), axes=axes)
+            if self._keeps:
+                self._kept[item] = transformed
+        return transformed
+
+
 class FftFilter(PlaneFilter):
-    """Products of the transforms of the input and of residuals."""
+    """Forward by the fft engine; for the adjoint products of the transforms of residuals and of the input, which are kept."""
 
     name = "fft"
     _engine = staticmethod(FftEngine)
 
+    def __init__(self, spec: ConvSpec, data: Array) -> None:
+        super().__init__(spec, data)
+        self._transformed: dict[tuple[str, int], _Transformed] = {}
+
     def _products(self, x: Array, residuals: Array, real: np.dtype[Any], parts: int) -> Array:
-        g = BlockGeometry(self._spec, False, real, parts)
+        # Threads that arrive together may both make one; either is right, and one is kept.
+        data = self._transformed.get((real.char, parts))
+        if data is None:
+            data = self._transformed[real.char, parts] = _Transformed(self._spec, x, real, parts)
+        g = data.geometry
         lines = residual_lines(g)
-        x, y = x.view(real).reshape(-1), residuals.view(real).reshape(-1)
         columns, written = len(residuals), g.written * parts
-        items = g.groups * math.prod(g.blocks)
         size = math.prod(g.lengths) * (g.read_planes + columns * written)
-        total = _summed(partial(self._block_products, g, lines, x, y, columns), items, items * size * 10)
+        work = partial(self._block_products, data, lines, residuals.view(real).reshape(-1), columns)
+        total = _summed(work, data.items, data.items * size * 10)
         sums = scipy.fft.irfftn(total, s=g.lengths, axes=tuple(range(4, total.ndim)))
         sums = sums.reshape(columns, g.groups, written, g.read * parts, g.plan.read_phases, *g.lengths)
         (job,) = g.jobs
@@ -312,16 +343,15 @@ class FftFilter(PlaneFilter):
         return taken
 
     @staticmethod
-    def _block_products(
-        g: BlockGeometry, lines: Array, x: Array, y: Array, columns: int, first: int, stop: int
-    ) -> Array:
+    def _block_products(data: _Transformed, lines: Array, y: Array, columns: int, first: int, stop: int) -> Array:
+        g = data.geometry
         written, plan = g.written * g.parts, g.plan
         axes = tuple(range(1, len(g.lengths) + 1))
         kind = np.result_type(g.real, np.complex64)
         total = np.zeros((columns, g.groups, written, g.read_planes, *g.spectrum), kind)
         for item in range(first, stop):
             block = Block.number(item, plan, g.steps, g.width)
-            transformed = scipy.fft.rfftn(g.read_block(block, x), axes=axes)
+            transformed = data.block(item, block)
             for column in range(columns):
                 shape = (written, block.steps, *g.extents, block.width)
                 out = np.zeros(shape, g.real)

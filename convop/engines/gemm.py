@@ -17,10 +17,15 @@ from ..spec import ConvSpec
 from .blocks import Blocks, scratch
 from .planes import Block, Geometry, PlaneEngine, Result, grouped_kernel, real_weights
 
-__all__ = ["GemmEngine"]
+__all__ = ["GemmEngine", "is_pointwise"]
 
 # Bytes of the collected taps of a block.
 _PANEL = 2**21
+
+
+def is_pointwise(spec: ConvSpec) -> bool:
+    """Whether every output has one tap, and reads the place where it is: a product of the weights and the channels."""
+    return all(axis.taps == axis.stride == 1 and axis.lo == axis.hi == 0 for axis in spec.axes)
 
 
 class _Geometry(Geometry):
@@ -50,6 +55,11 @@ class _Direction:
     def apply(self, columns: Array, dtype: np.dtype[Any]) -> Array:
         geometry = self.geometry
         result = Result(geometry.plan, len(columns), dtype)
+        if geometry.parts == 1 and is_pointwise(geometry.plan.spec):
+            (matrices,) = zip(*self.matrices, strict=True)
+            shape = (len(columns), geometry.groups, -1, geometry.plan.places)
+            np.matmul(np.stack(matrices), columns.reshape(shape), out=result.columns.reshape(shape))
+            return result.columns
         work = partial(self._work, columns.view(geometry.real).reshape(-1), result)
         # The BLAS divides each product over its own threads.
         run_items(work, len(columns) * geometry.groups * geometry.blocks.count(geometry.plan), work=0)

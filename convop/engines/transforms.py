@@ -54,14 +54,11 @@ class Lengths:
     ----------
     lengths : tuple of int
         Of the transforms of a block.
-    amounts : dict of float
-        Of each kind of work, for all blocks of a group.
     nanoseconds : float
         Predicted for them with one thread.
     """
 
     lengths: tuple[int, ...]
-    amounts: dict[str, float]
     nanoseconds: float
 
 
@@ -90,12 +87,7 @@ def block_lengths(places: list[int], reach: list[int], planes: tuple[int, int], 
         nbytes = points * itemsize
         byte = _BYTE if nbytes <= _CACHE_BYTES else _BYTE * _BEYOND_CACHE
         each = _BLOCK + nbytes * ((read + written) * byte + read * written * _PRODUCT)
-        amounts = {
-            "blocks": blocks,
-            "points": blocks * points * (read + written),
-            "products": blocks * points * read * written,
-        }
-        return Lengths(lengths, amounts, float(each * (blocks + blocks % 2)))  # for an even number of workers
+        return Lengths(lengths, float(each * (blocks + blocks % 2)))  # for an even number of workers
 
     cuts = [
         of(rows, first, columns, last)
