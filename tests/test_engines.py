@@ -282,6 +282,23 @@ def test_plans_are_shared_by_kernels_of_one_spec(name):
     assert_array_equal(np.rint(B @ np.ones(1600)), B.tosparse() @ np.ones(1600))
 
 
+@pytest.mark.parametrize(("free", "reads"), [(2**40, 1), (10**6, 3)])
+def test_the_input_of_a_filter_is_transformed_once_if_that_fits(free, reads, monkeypatch):
+    from convop.engines import transforms
+
+    x = np.random.default_rng(0).standard_normal((300, 200))
+    F = ConvFilter(x, (21, 20), engine="fft")
+    expected = ConvFilter(x, (21, 20), engine="direct").H @ np.ones(F.dimsd)
+    count = []
+    read = transforms.BlockGeometry.read_block
+    monkeypatch.setattr(transforms.BlockGeometry, "read_block", lambda *args: count.append(1) or read(*args))
+    monkeypatch.setattr(convop.memory, "available", lambda: free)
+    for _ in range(3):
+        assert_close(F.H @ np.ones(F.dimsd), expected, 1e-12)
+    blocks = math.prod(F._filter._transformed["d", 1].geometry.blocks)
+    assert len(count) == reads * blocks
+
+
 def gaussian(k, sigma=3.0):
     t = np.arange(k) - k // 2
     return np.exp(-(t**2) / (2 * sigma**2))

@@ -14,8 +14,8 @@ from typing import Any
 
 __all__ = ["Line", "in_turn", "medians", "times_in_turn"]
 
-# Seconds for which OpenBLAS's threads wait actively for more work: 2^26 cycles.
-_SETTLE = 0.03
+# Seconds after which OpenBLAS's threads are at rest: they wait actively for more work, for some 70 ms where it was measured.
+_SETTLE = 0.1
 # Seconds for which a function is called before it counts, and for which calls count. After a pause two threads may wake on
 # one core, and it takes some ticks of the system's clock until it moves one of them.
 _WARM, _BURST = 0.03, 0.01

@@ -36,6 +36,8 @@ _MOVE, _STEP, _MULTIPLY, _WEIGHT, _LINE_TIME = 0.06, 0.017, 0.0065, 0.05, 80
 # A step takes so much longer where the columns of a cache line are more than the first-level cache.
 _BEYOND_FIRST_CACHE = 1.7
 _FIRST_CACHE = 2**15
+# Bytes of a block that the caches of one core and its neighbours still hold; larger ones are slower, and take memory.
+_HELD = 2**23
 # Blocks come in a number that some workers can share evenly.
 _WORKERS = 4
 _LENGTHS = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -113,7 +115,8 @@ def cut(
             weights = 4 * length * entries
             work = step * transformed + _MULTIPLY * multiplied + _MOVE * moved + _WEIGHT * weights
             blocks = row_blocks * math.ceil(places[1] / width)
-            each = itemsize * work + _LINE_TIME * lines_read
+            held = 2 * length * (read + written) * itemsize
+            each = (itemsize * work + _LINE_TIME * lines_read) * max(1.0, (held / _HELD) ** 0.25)
             nanoseconds = -(-blocks // _WORKERS) * _WORKERS * each
             if best is None or nanoseconds < best.nanoseconds:
                 best = Cut(length, steps, width, nanoseconds)

@@ -28,8 +28,8 @@ __all__ = ["SweepDirection", "SweepGeometry"]
 # Nanoseconds a byte, measured with one thread: to multiply and add for one plane of results and for several, and to read
 # or write an element; and nanoseconds of a line of results.
 _ALONE, _TOGETHER, _MOVE, _LINE_TIME = 0.0095, 0.0065, 0.06, 80
-# What a block may hold without that: lines are read one after another, so that even the third-level cache will do.
-_CACHE, _BEYOND_CACHE = 2**22, 1.1
+# Bytes of a block that the caches of one core and its neighbours still hold; larger ones are slower, and take memory.
+_HELD = 2**22
 # Blocks come in a number that some workers can share evenly.
 _WORKERS = 4
 _CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
@@ -157,7 +157,7 @@ class SweepGeometry(Geometry):
                 nanoseconds += _LINE_TIME * lines * stage.written * math.prod(stage.after)
             held = 2 * max(planes) * (steps + first.reach) * plan.lines_a_step * (width + last.reach) * itemsize
             blocks = math.ceil(first.places / steps) * math.ceil(last.places / width) * self.groups
-            nanoseconds *= math.ceil(blocks / _WORKERS) * (_BEYOND_CACHE if held > _CACHE else 1)
+            nanoseconds *= math.ceil(blocks / _WORKERS) * max(1.0, (held / _HELD) ** 0.25)
             if best is None or nanoseconds < best[0]:
                 best = (nanoseconds, steps, width)
         assert best is not None  # one block each way is always tried
