@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 
 from .butterflies import COLUMNS_BYTES, back_2, back_4, back_plain_4, there_2, there_4, there_plain_4
-from .loops import gather, scatter, sum_taps
+from .loops import block_of, gather, scatter, sum_taps
 from .tiles import take
 
 __all__ = ["convolve"]
@@ -80,6 +80,25 @@ def _read(source, begin, inputs, parts, read_space, lines, first, count, start, 
 
 
 @numba.njit(nogil=True, cache=True)
+def _multiply(x, y, outputs, plane_step, line_step, row, transform, between, width, plane_runs, offsets, o_at, taps, weights,
+              w_at, lanes, twiddles):  # fmt: skip
+    """The planes of one job: at every frequency correlate along the other axes, then transform back."""
+    for frequency in range(transform):
+        plane = 0
+        for run in plane_runs:
+            for line in between:
+                at = frequency * row + line * line_step
+                sum_taps(
+                    x, at, y, plane * plane_step + at, plane_step, width, offsets, o_at, weights, w_at, taps, run, lanes
+                )
+            w_at += taps * run
+            plane += run
+    for plane in range(outputs):
+        for line in between:
+            _back(y, 2 * plane * plane_step + line * line_step, plane_step, row, transform, width, twiddles)
+
+
+@numba.njit(nogil=True, cache=True)
 def convolve(
     counter, items, source, target, aside, rim, x, x_read, y,
     groups, inputs, outputs, parts, read_space, write_space,
@@ -89,12 +108,10 @@ def convolve(
     block_steps, block_width, transform, plane_step, line_step, lanes, twiddles,
     plane_runs, o_at, offsets, w_at, weights,
 ):  # fmt: skip
-    """Items of work, numbered by column, group, and block of the first and the last axis, taken from a shared counter.
+    """Items of work, which threads take one by one from a counter that they share.
 
     Read planes, transform their columns, correlate at every frequency along the other axes, transform back, write.
     """
-    step_blocks = (places + block_steps - 1) // block_steps
-    width_blocks = (last_places + block_width - 1) // block_width
     phases = len(w_start)
     row = lines_a_step * line_step
     read_planes = inputs * read_lines.shape[0] * len(r_start)  # complex ones
@@ -103,11 +120,7 @@ def convolve(
     imaginary = own_phases * plane_step
     item = take(counter)
     while item < items:
-        rest, width_block = divmod(item, width_blocks)
-        rest, step_block = divmod(rest, step_blocks)
-        column, group = divmod(rest, groups)
-        q, c = step_block * block_steps, width_block * block_width
-        steps, width = min(block_steps, places - q), min(block_width, last_places - c)
+        column, group, q, c, steps, width = block_of(item, groups, places, block_steps, last_places, block_width)
         left = width if parts == 2 else (width + 1) // 2
         right = width - left
         count = (steps + reach) * lines_a_step
@@ -126,23 +139,10 @@ def convolve(
         channel = (column * groups + group) * outputs
         for job in range(len(o_at) - 1):
             lead, phase = divmod(job, phases)
-            taps = o_at[job + 1] - o_at[job]
-            w = w_at[group, job]
-            for frequency in range(transform):
-                plane = 0
-                for run in plane_runs:
-                    for line in between:
-                        at = frequency * row + line * line_step
-                        sum_taps(
-                            x_read, at, y, plane * plane_step + at, plane_step, left, offsets, o_at[job], weights, w,
-                            taps, run, lanes,
-                        )  # fmt: skip
-                    w += taps * run
-                    plane += run
-            for plane in range(outputs):
-                for line in between:
-                    at = 2 * plane * plane_step + line * line_step
-                    _back(y, at, plane_step, row, transform, left, twiddles)
+            _multiply(
+                x_read, y, outputs, plane_step, line_step, row, transform, between, left, plane_runs, offsets, o_at[job],
+                o_at[job + 1] - o_at[job], weights, w_at[group, job], lanes, twiddles,
+            )  # fmt: skip
             for half in range(1 if parts == 2 or not right else 2):
                 scatter(
                     y[half * plane_step :], plane_step * (3 - parts), line_step, lines_a_step, between, outputs, parts,

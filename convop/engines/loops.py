@@ -25,7 +25,17 @@ from .tiles import (
     tile_4,
 )
 
-__all__ = ["add_aside", "collect", "correlate", "correlate_block", "gather", "gradient", "scatter", "sum_taps"]
+__all__ = [
+    "add_aside",
+    "block_of",
+    "collect",
+    "correlate",
+    "correlate_block",
+    "gather",
+    "gradient",
+    "scatter",
+    "sum_taps",
+]
 
 _VP, _NP = PAIR_TILE
 _T1, _T2, _T4 = DOT_TILES[1], DOT_TILES[2], DOT_TILES[4]
@@ -277,6 +287,19 @@ def correlate_block(
 
 
 @numba.njit(nogil=True, cache=True)
+def block_of(item, groups, places, block_steps, last_places, block_width):
+    """Column, group, first step, first place, steps and places of an item of work.
+
+    Items are numbered by column, group, and block of the first and the last axis.
+    """
+    rest, width_block = divmod(item, (last_places + block_width - 1) // block_width)
+    rest, step_block = divmod(rest, (places + block_steps - 1) // block_steps)
+    column, group = divmod(rest, groups)
+    q, c = step_block * block_steps, width_block * block_width
+    return column, group, q, c, min(block_steps, places - q), min(block_width, last_places - c)
+
+
+@numba.njit(nogil=True, cache=True)
 def correlate(
     counter, items, source, target, aside, rim, x, x_read, y,
     groups, inputs, outputs, parts, read_space, write_space,
@@ -286,20 +309,11 @@ def correlate(
     block_steps, block_width, plane_step, line_step, out_step, flat, read_in_place, in_place, lanes,
     plane_runs, o_at, offsets, w_at, weights, distance, po_at, pair_offsets, pair_columns, pw_at, pair_weights,
 ):  # fmt: skip
-    """Items of work, numbered by column, group, and block of the first and the last axis: read, correlate, write.
-
-    Threads take the items one by one from a counter that they share.
-    """
-    step_blocks = (places + block_steps - 1) // block_steps
-    width_blocks = (last_places + block_width - 1) // block_width
+    """Items of work, which threads take one by one from a counter that they share: read, correlate, write."""
     phases = len(w_start)
     item = take(counter)
     while item < items:
-        rest, width_block = divmod(item, width_blocks)
-        rest, step_block = divmod(rest, step_blocks)
-        column, group = divmod(rest, groups)
-        q, c = step_block * block_steps, width_block * block_width
-        steps, width = min(block_steps, places - q), min(block_width, last_places - c)
+        column, group, q, c, steps, width = block_of(item, groups, places, block_steps, last_places, block_width)
         begin = (column * groups + group) * inputs * read_space * parts
         if read_in_place:  # the planes lie in the source as they would in a block
             planes, planes_at = source, begin + q * lines_a_step * line_step + c
@@ -376,16 +390,11 @@ def gradient(
     block_steps, block_width, plane_step, line_step, out_step, offsets, taps,
 ):  # fmt: skip
     """Products of an input and residuals for some blocks, added to ``sums[column, group, plane, tap]``."""
-    step_blocks = (places + block_steps - 1) // block_steps
-    width_blocks = (last_places + block_width - 1) // block_width
     zero = np.zeros(1, np.int64)
     one_length = np.full(1, length)
     no_edges = np.zeros((1, 1), np.int64)
     for item in range(item_first, item_stop):
-        rest, width_block = divmod(item, width_blocks)
-        group, step_block = divmod(rest, step_blocks)
-        q, c = step_block * block_steps, width_block * block_width
-        steps, width = min(block_steps, places - q), min(block_width, last_places - c)
+        _, group, q, c, steps, width = block_of(item, groups, places, block_steps, last_places, block_width)
         x[:] = 0  # also between the lines, where products with zeros must not meet what is not finite
         gather(
             source, group * inputs * read_space * parts, inputs, parts, read_space, read_lines, q * lines_a_step,

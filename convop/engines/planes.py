@@ -264,9 +264,10 @@ class PlaneEngine:
 
     def __init__(self, spec: ConvSpec, kernel: Array) -> None:
         self._spec, self._kernel = spec, kernel
-        self._geometries: dict[tuple[bool, str], Geometry] = {}
+        self._geometries: dict[tuple[Any, ...], Any] = {}
         self._directions: dict[tuple[bool, str], Direction] = {}
 
+    # What does not depend on the kernel's values is of another type for each engine.
     @staticmethod
     def _geometry(spec: ConvSpec, adjoint: bool, real: np.dtype[Any], parts: int) -> Geometry:
         raise NotImplementedError
@@ -292,10 +293,12 @@ class PlaneEngine:
         key = (adjoint, dtype.char)
         direction = self._directions.get(key)
         if direction is None:
-            geometry = self._geometries.get(key)
-            if geometry is None:
-                geometry = self._geometry(self._spec, adjoint, real_of(dtype), parts_of(dtype))
-                self._geometries[key] = geometry
-            direction = geometry.direction(self._kernel.astype(dtype, copy=False))
-            self._directions[key] = direction
+            direction = self._directions[key] = self._made(adjoint, dtype)
         return direction
+
+    def _made(self, adjoint: bool, dtype: np.dtype[Any]) -> Direction:
+        geometry = self._geometries.get((adjoint, dtype.char))
+        if geometry is None:
+            geometry = self._geometry(self._spec, adjoint, real_of(dtype), parts_of(dtype))
+            self._geometries[adjoint, dtype.char] = geometry
+        return geometry.direction(self._kernel.astype(dtype, copy=False))

@@ -19,7 +19,7 @@ from scipy.linalg import lapack
 
 from ..backend import Array
 from ..spec import ConvSpec
-from .planes import as_columns, parts_of, real_of
+from .planes import PlaneEngine, parts_of, real_of
 from .sweeps import SweepDirection, SweepGeometry
 
 __all__ = ["SeparableEngine", "is_low_rank"]
@@ -29,7 +29,7 @@ __all__ = ["SeparableEngine", "is_low_rank"]
 _ULPS = 8
 
 
-class SeparableEngine:
+class SeparableEngine(PlaneEngine):
     """Sweeps along the axes with the factors of the kernel, which are found when they are first needed.
 
     Equal to the whole kernel to some units of rounding of its norm. A kernel of full rank is applied too, at a
@@ -53,21 +53,8 @@ class SeparableEngine:
     def __init__(self, spec: ConvSpec, kernel: Array) -> None:
         if not np.isfinite(kernel).all():
             raise ValueError("kernel must be finite for engine='separable', which takes it apart; use engine='direct'")
-        self._spec, self._kernel = spec, kernel
+        super().__init__(spec, kernel)
         self._factors: dict[str, list[Array]] = {}
-        self._geometries: dict[tuple[bool, str, tuple[int, ...]], SweepGeometry] = {}
-        self._directions: dict[tuple[bool, str], SweepDirection] = {}
-
-    def forward(self, x: Array) -> Array:
-        return self._apply(x, adjoint=False)
-
-    def adjoint(self, y: Array) -> Array:
-        return self._apply(y, adjoint=True)
-
-    def with_kernel(self, kernel: Array) -> SeparableEngine:
-        other = SeparableEngine(self._spec, kernel)
-        other._geometries = self._geometries
-        return other
 
     def factors(self, dtype: np.dtype[Any]) -> list[Array]:
         """The factors of the kernel for inputs that make results of a dtype: more precise ones for wider inputs.
@@ -88,22 +75,15 @@ class SeparableEngine:
             self._factors[dtype.char] = factors = [factor.astype(dtype) for factor in factors]
         return factors
 
-    def _apply(self, x: Array, *, adjoint: bool) -> Array:
-        dtype = np.result_type(x.dtype, self._kernel.dtype)
-        result = self._direction(adjoint, dtype).apply(as_columns(x, dtype), dtype)
-        return result[0] if x.ndim == 1 else result.T
-
-    def _direction(self, adjoint: bool, dtype: np.dtype[Any]) -> SweepDirection:
-        direction = self._directions.get((adjoint, dtype.char))
-        if direction is None:
-            factors = self.factors(dtype)
-            ranks = tuple(factor.shape[2] for factor in factors[:-1])
-            geometry = self._geometries.get((adjoint, dtype.char, ranks))
-            if geometry is None:
-                geometry = SweepGeometry(self._spec, adjoint, real_of(dtype), parts_of(dtype), ranks)
-                self._geometries[adjoint, dtype.char, ranks] = geometry
-            direction = self._directions[adjoint, dtype.char] = SweepDirection(geometry, factors)
-        return direction
+    def _made(self, adjoint: bool, dtype: np.dtype[Any]) -> SweepDirection:
+        factors = self.factors(dtype)
+        ranks = tuple(factor.shape[2] for factor in factors[:-1])
+        key = (adjoint, dtype.char, ranks)
+        geometry = self._geometries.get(key)
+        if geometry is None:
+            geometry = SweepGeometry(self._spec, adjoint, real_of(dtype), parts_of(dtype), ranks)
+            self._geometries[key] = geometry
+        return SweepDirection(geometry, factors)
 
 
 def _grouped(spec: ConvSpec, kernel: Array) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numba
 
-from .loops import correlate_block, gather, scatter
+from .loops import block_of, correlate_block, gather, scatter
 from .tiles import take
 
 __all__ = ["sweep"]
@@ -21,22 +21,16 @@ def sweep(
     stages, between, runs, origins, o_at, offsets, w_at, weights, po_at, pair_offsets, pair_columns, pw_at,
     pair_weights,
 ):  # fmt: skip
-    """Items of work, numbered by column, group, and block of the first and the last axis, taken from a shared counter.
+    """Items of work, which threads take one by one from a counter that they share.
 
     A row of `stages`: jobs from and to, runs of planes from and to, lines of a step from and to, steps and places
     beyond those of the block, elements from plane to plane of results, and the distance of steps computed together.
     """
-    step_blocks = (places + block_steps - 1) // block_steps
-    width_blocks = (last_places + block_width - 1) // block_width
     phases = len(w_start)
     last = len(stages) - 1
     item = take(counter)
     while item < items:
-        rest, width_block = divmod(item, width_blocks)
-        rest, step_block = divmod(rest, step_blocks)
-        column, group = divmod(rest, groups)
-        q, c = step_block * block_steps, width_block * block_width
-        steps, width = min(block_steps, places - q), min(block_width, last_places - c)
+        column, group, q, c, steps, width = block_of(item, groups, places, block_steps, last_places, block_width)
         gather(
             source, (column * groups + group) * inputs * read_space * parts, inputs, parts, read_space, read_lines,
             q * lines_a_step, (steps + reach) * lines_a_step, r_start, r_step, r_a, r_b, r_edges, c,
