@@ -202,7 +202,9 @@ class Conv(_Convolution):
 
     All engines compute the same map, to rounding. They differ in what a NaN or an infinity does: with ``"csr"``,
     ``"direct"`` and ``"gemm"`` it stays where the kernel reads it, with ``"separable"`` it spreads along the axes as far
-    as the kernel reaches, with ``"fft"`` over a block or all of the result.
+    as the kernel reaches, with ``"fft"`` over a block or all of the result. Errors of ``"fft"`` are of the size of rounding
+    relative to the largest results, and so are its sums: where those leave the range of the dtype, or fall below it,
+    single results do too.
 
     Examples
     --------

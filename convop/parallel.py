@@ -230,7 +230,9 @@ _SMALL_WORK = 10**6
 _BLOCKS_PER_THREAD = 8
 
 
-def run_items(function: Callable[[int, int], object], items: int, *, work: int) -> None:
+def run_items(
+    function: Callable[[int, int], object], items: int, *, work: int, blocks_per_thread: int = _BLOCKS_PER_THREAD
+) -> None:
     """Call ``function(first, stop)`` on blocks of a range of items that make up so much work.
 
     Parameters
@@ -241,9 +243,11 @@ def run_items(function: Callable[[int, int], object], items: int, *, work: int) 
         Number of items.
     work : int
         Multiplications of all of them: little is done by the calling thread alone.
+    blocks_per_thread : int
+        More even out items of unequal work, or a thread that is interrupted.
     """
     threads = _threads_for(items, work)
-    run_blocks(function, items, threads=threads, blocks=1 if threads == 1 else _BLOCKS_PER_THREAD * threads)
+    run_blocks(function, items, threads=threads, blocks=1 if threads == 1 else blocks_per_thread * threads)
 
 
 def _threads_for(items: int, work: int) -> int:

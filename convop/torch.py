@@ -141,7 +141,7 @@ def apply(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
     Raises
     ------
     TypeError
-        If `x` is no tensor, or not in main memory.
+        If `x` is no tensor, not dense, not in main memory, or of a dtype that NumPy does not have.
     ValueError
         If its last axes are not the operator's.
 
@@ -161,6 +161,10 @@ def apply(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}; operators take arrays with A @ x")
     if x.device.type != "cpu":
         raise TypeError(f"x must be in main memory, got a tensor on {x.device}; move it with x.cpu()")
+    if x.layout != torch.strided:
+        raise TypeError(f"x must be a dense tensor, got one of layout {x.layout}; make it dense with x.to_dense()")
+    if x.dtype == torch.bfloat16:
+        raise TypeError("x must be of a dtype that NumPy has, got torch.bfloat16; convert it with x.float()")
     dims = tuple(operator.dims)
     if tuple(x.shape[x.ndim - len(dims) :]) != dims or x.ndim < len(dims):
         raise ValueError(f"x must have the shape (*batch, {', '.join(map(str, dims))}), got {tuple(x.shape)}")

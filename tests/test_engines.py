@@ -5,6 +5,7 @@ import math
 import os
 import signal
 import threading
+import tracemalloc
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -258,6 +259,9 @@ def test_inputs_of_every_kind(name):
     assert (A @ np.ones((156, 0))).shape == (156, 0)
     assert (A.H @ np.ones((156, 0))).shape == (156, 0)
     assert (A @ np.ones((12, 13, 2))).shape == (12, 13, 2)
+    B = Conv(np.ones((4, 3, 1, 1)), (3, 5, 5), engine=name)  # which has ways of its own
+    assert B.matmat(np.ones((75, 0))).shape == (100, 0)
+    assert B.H.matmat(np.ones((100, 0))).shape == (75, 0)
 
 
 @pytest.mark.parametrize("name", ["csr", "direct", "gemm"])
@@ -282,7 +286,7 @@ def test_plans_are_shared_by_kernels_of_one_spec(name):
     assert_array_equal(np.rint(B @ np.ones(1600)), B.tosparse() @ np.ones(1600))
 
 
-@pytest.mark.parametrize(("free", "reads"), [(2**40, 1), (10**6, 3)])
+@pytest.mark.parametrize(("free", "reads"), [(2**40, 1), (2 * 10**6, 3)])
 def test_the_input_of_a_filter_is_transformed_once_if_that_fits(free, reads, monkeypatch):
     from convop.engines import transforms
 
@@ -297,6 +301,33 @@ def test_the_input_of_a_filter_is_transformed_once_if_that_fits(free, reads, mon
         assert_close(F.H @ np.ones(F.dimsd), expected, 1e-12)
     blocks = math.prod(F._filter._transformed["d", 1].geometry.blocks)
     assert len(count) == reads * blocks
+
+
+def test_the_gradient_by_transforms_keeps_one_sum_a_thread():
+    """Each of them has a spectrum for every pair of channels, which outweighs all data."""
+    x = np.random.default_rng(0).standard_normal((16, 200, 200))
+    F = ConvFilter(x, (16, 16, 5, 5), padding=2, engine="fft")
+    y = np.ones(F.shape[0])
+    expected = ConvFilter(x, (16, 16, 5, 5), padding=2, engine="gemm").H @ y
+    tracemalloc.start()
+    assert_close(F.H @ y, expected, 1e-12)
+    geometry = F._filter._transformed["d", 1].geometry
+    sums = 16 * 16 * math.prod(geometry.spectrum) * 16
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < (parallel.workers() + 2) * sums + 8 * x.nbytes
+
+
+def test_planes_that_do_not_fit_are_refused(monkeypatch):
+    k = np.ones((4, 4, 4, 2, 2))
+    A = Conv(k, (1, 3, 1, 2, 4), stride=(1, 1, 1, 2, 3), dilation=(50, 11, 50, 11, 50), padding="same", engine="direct")
+    monkeypatch.setattr(convop.memory, "available", lambda: 10**6)
+    with pytest.raises(MemoryError, match=r"the tables of the lines of ConvSpec.*, extended takes .* only 976.6 KiB"):
+        A @ np.ones(A.dims)
+    monkeypatch.setattr(convop.memory, "available", lambda: 2**24)
+    monkeypatch.setattr(blocks, "_scratch", threading.local())
+    with pytest.raises(MemoryError, match=r"the planes of a block of the extended input takes .* only 16.0 MiB"):
+        blocks.scratch("x", 2**22, np.dtype(float))
 
 
 def gaussian(k, sigma=3.0):
@@ -352,6 +383,12 @@ def test_factors_neither_over_nor_underflow(scale):
     kernel = np.outer(gaussian(9), gaussian(9)) * scale
     y = make("separable", ConvSpec((20, 20), (9, 9)), kernel).forward(np.ones(400))
     np.testing.assert_allclose(y, kernel.sum(), rtol=1e-13)
+
+
+def test_factors_of_numbers_whose_modulus_is_out_of_range():
+    kernel = np.full((9, 9), 1.7e308 * (1 + 1j))
+    y = make("separable", ConvSpec((64, 64), (9, 9)), kernel).forward(np.full(4096, 1e-300))
+    np.testing.assert_allclose(y, 81 * 1.7e8 * (1 + 1j), rtol=1e-12)
 
 
 def test_kernels_that_are_zero_or_not_finite_choose_an_engine():

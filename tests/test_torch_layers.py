@@ -155,6 +155,10 @@ def test_wrong_tensors_are_named():
         apply(A, torch.ones(4))
     with pytest.raises(TypeError, match="x must be in main memory, got a tensor on meta"):
         apply(A, torch.ones(4, 4, device="meta"))
+    with pytest.raises(TypeError, match=r"x must be a dense tensor, got one of layout torch.sparse_coo"):
+        apply(A, torch.ones(4, 4).to_sparse())
+    with pytest.raises(TypeError, match=r"x must be of a dtype that NumPy has, got torch.bfloat16; .* x.float\(\)"):
+        apply(A, torch.ones(4, 4, dtype=torch.bfloat16))
 
 
 def test_arrays_go_back_without_a_copy():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import memory
 from ..backend import Array
 from .extend import Plan, Taps
 
@@ -46,6 +47,8 @@ def scratch(name: str, size: int, dtype: np.dtype[Any]) -> Array:
     key = name + dtype.char
     array: Array | None = getattr(_scratch, key, None)
     if array is None or len(array) < size:
+        if size * dtype.itemsize > _KEPT:
+            memory.require(size * dtype.itemsize, "the planes of a block of the extended input")
         array = _aligned(size, dtype)
         if array.nbytes <= _KEPT:
             setattr(_scratch, key, array)

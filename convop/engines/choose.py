@@ -19,11 +19,13 @@ from ..spec import ConvSpec
 from . import costs
 from .csr import CsrEngine
 from .direct import DirectEngine
-from .fft import FftEngine
+from .fft import FftEngine, best_transforms
 from .filters import CsrFilter, DirectFilter, FftFilter, Filter, GemmFilter, SeparableFilter
 from .gemm import GemmEngine
+from .planes import parts_of, real_of
 from .protocol import Engine
 from .separable import SeparableEngine, is_low_rank
+from .transforms import Lengths
 
 __all__ = ["available", "check", "make", "make_filter", "renew", "suitable"]
 
@@ -198,7 +200,10 @@ def make_filter(name: str, spec: ConvSpec, data: Array) -> Filter:
     """
     name = check(name)
     if name in _AUTOMATIC:
-        name = _ranking(spec, data.dtype)[0][1]
+        ranked = [name for _, name in _ranking(spec, data.dtype)]
+        # The gradient of the kernel is made by transforms along all axes, if by any.
+        sums = isinstance(best_transforms(spec, False, real_of(data.dtype).itemsize, parts_of(data.dtype)), Lengths)
+        name = next(name for name in ranked if name != "fft" or sums)
     return _FILTERS[name](spec, data)
 
 

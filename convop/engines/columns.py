@@ -208,10 +208,9 @@ class ColumnGeometry(Geometry):
         """The transformed kernel in the order in which the loops read it, and where each group's and job's begins."""
         taps = grouped_kernel(self.plan.spec, kernel, self.plan.adjoint)
         sizes = [self.cut.length * 2 * self.written * len(offsets) for offsets in self.offsets]
-        memory.require(
-            len(taps) * sum(sizes) * self.real.itemsize,
-            f"the transformed kernel of {self.plan.spec} (engine 'fft')",
-        )
+        # all of them packed, and those of a job as complex numbers, as real ones and in runs
+        nbytes = len(taps) * sum(sizes) * self.real.itemsize + max(sizes) * (8 + 2 * self.real.itemsize)
+        memory.require(nbytes, f"the transformed kernel of {self.plan.spec} (engine 'fft')")
         begins = np.cumsum([0, *sizes * len(taps)])
         packed = np.empty(begins[-1], self.real)
         numbers = [(group, job) for group in range(len(taps)) for job in range(len(self.jobs))]

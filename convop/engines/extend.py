@@ -21,11 +21,14 @@ from itertools import product
 import numpy as np
 import numpy.typing as npt
 
+from .. import memory
 from ..axis import Axis, Ints, extend
 from ..spec import ConvSpec
 
 __all__ = ["AxisPlan", "Plan", "Positions", "written_back"]
 
+# Bytes of a line in the tables while they are made.
+_TABLE_BYTES = 40
 _NONE: Ints = np.zeros(0, dtype=np.int64)
 
 
@@ -194,6 +197,14 @@ class Plan:
         axes = tuple(_axis_plan(axis, adjoint) for axis in spec.axes)
         self.axes = axes if len(axes) > 1 else (_UNIT_AXIS, *axes)
         *leading, last = self.axes
+        tables = sum(
+            math.prod(len(p) * (axis.places + more * axis.reach) for axis, p, more in ends)
+            for ends in (
+                [(axis, axis.read, 1) for axis in leading],
+                [(axis, axis.write, 0) for axis in leading],
+            )
+        )
+        memory.require(_TABLE_BYTES * tables, f"the tables of the lines of {spec}, extended")
         sizes = [axis.n_read for axis in leading]
         self.read_lines = np.stack(
             [_outer([p.all() for p in phases], sizes) for phases in product(*(axis.read for axis in leading))]

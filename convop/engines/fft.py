@@ -64,7 +64,7 @@ class FftEngine(PlaneEngine):
     """Fourier transforms of blocks, with the transform of the kernel kept.
 
     A NaN or an infinity spreads over its whole block. Errors are of the size of rounding relative to the largest
-    results, not to each single one.
+    results, not to each single one; sums that leave the range of the dtype, or fall below it, take all results along.
     """
 
     name = "fft"

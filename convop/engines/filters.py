@@ -22,7 +22,7 @@ import scipy.sparse as sp
 from .. import memory
 from ..backend import Array
 from ..data_matrix import group_matrices
-from ..parallel import ForkSafeLock, run_items
+from ..parallel import ForkSafeLock, run_items, workers
 from ..spec import ConvSpec
 from .blocks import Blocks, scratch
 from .direct import DirectEngine
@@ -137,9 +137,10 @@ class PlaneFilter:
         taps = [axis.taps for axis in spec.axes]
         k = kernels.reshape(spec.groups, outputs, -1, columns).transpose(0, 3, 1, 2)
         k = np.ascontiguousarray(k, dtype).reshape(-1, spec.c_in // spec.groups, *taps)
-        # Other columns are another geometry; what it prepares is kept for the next kernels.
+        # Other columns are another geometry; what the last one prepared is kept for the next kernels.
         engine = self._engines.get(columns)
         if engine is None:
+            self._engines.clear()
             wide = ConvSpec((spec.c_in, *(axis.inputs for axis in spec.axes)), k.shape, **spec.parameters())
             engine = self._engines[columns] = self._engine(wide, k)
         else:
@@ -207,13 +208,13 @@ def read_residual(
 
 
 def _summed(work: Callable[[int, int], Array], items: int, size: int) -> Array:
-    """The sum of what blocks of work return, in their order."""
+    """The sum of what blocks of work return, one for each thread, in their order."""
     partial_sums: dict[int, Array] = {}
 
     def keep(first: int, stop: int) -> None:
         partial_sums[first] = work(first, stop)
 
-    run_items(keep, items, work=size)
+    run_items(keep, items, work=size, blocks_per_thread=1)
     total, *others = (partial_sums[first] for first in sorted(partial_sums))
     for other in others:
         total += other
@@ -333,6 +334,11 @@ class FftFilter(PlaneFilter):
         lines = residual_lines(g)
         columns, written = len(residuals), g.written * parts
         size = math.prod(g.lengths) * (g.read_planes + columns * written)
+        total_nbytes = columns * g.groups * written * g.read_planes * math.prod(g.spectrum) * 2 * real.itemsize
+        memory.require(
+            (min(workers(), data.items) + 2) * total_nbytes,
+            f"the products of transforms of {self._spec} (engine 'fft')",
+        )
         work = partial(self._block_products, data, lines, residuals.view(real).reshape(-1), columns)
         total = _summed(work, data.items, data.items * size * 10)
         sums = scipy.fft.irfftn(total, s=g.lengths, axes=tuple(range(4, total.ndim)))

@@ -57,8 +57,11 @@ class _Direction:
         result = Result(geometry.plan, len(columns), dtype)
         if geometry.parts == 1 and is_pointwise(geometry.plan.spec):
             (matrices,) = zip(*self.matrices, strict=True)
-            shape = (len(columns), geometry.groups, -1, geometry.plan.places)
-            np.matmul(np.stack(matrices), columns.reshape(shape), out=result.columns.reshape(shape))
+            read, written = (
+                (len(columns), geometry.groups, planes, geometry.plan.places)
+                for planes in (geometry.read, geometry.written)
+            )
+            np.matmul(np.stack(matrices), columns.reshape(read), out=result.columns.reshape(written))
             return result.columns
         work = partial(self._work, columns.view(geometry.real).reshape(-1), result)
         # The BLAS divides each product over its own threads.

@@ -98,7 +98,7 @@ def _factors(spec: ConvSpec, kernel: Array, eps: float) -> list[Array]:
     # (groups, written, taps of axis 1, ..., taps of axis N, read)
     rest = np.moveaxis(_grouped(spec, kernel), 2, -1)
     # Over its largest entry, which the factors share in the end, so that no square and no factor leaves the range.
-    largest = float(np.abs(rest).max()) or 1.0
+    largest = max(float(np.abs(part).max()) for part in (rest.real, rest.imag)) or 1.0
     rest = rest / largest
     tolerance = 2 * _ULPS * eps * np.linalg.norm(rest.reshape(len(rest), -1), axis=1)
     factors = []
