@@ -68,7 +68,14 @@ def test_pylops_is_loaded_with_the_first_operator():
 
 # Each optional or heavy dependency, and the files that may name it.
 HOMES = {
-    "numba": {"matrix_loops.py", "engines/loops.py", "engines/tiles.py"},
+    "numba": {
+        "matrix_loops.py",
+        "engines/loops.py",
+        "engines/column_loops.py",
+        "engines/sweep_loops.py",
+        "engines/tiles.py",
+        "engines/butterflies.py",
+    },
     "llvmlite": {"engines/tiles.py"},
     "matplotlib": {"plot.py"},
     "typer": {"cli.py"},
