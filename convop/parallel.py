@@ -1,7 +1,8 @@
-"""Blocks of work on the cores of this machine, by plain threads.
+"""How many threads work is divided over, and blocks of work on a pool of the standard library.
 
-Compiled loops release the GIL and run on a pool of the standard library. Numba's own threading layers are
-not used: one aborts the process when two Python threads enter it together, another in a forked child.
+Functions that release the GIL run beside one another on it; the loops of the engines have helpers of their own, which
+need no interpreter (`engines.crew`). Numba's own threading layers are not used: one aborts the process when two Python
+threads enter it together, another in a forked child.
 """
 
 from __future__ import annotations
@@ -15,18 +16,15 @@ from threading import Lock
 from typing import Any, ClassVar
 from weakref import WeakSet
 
-import numpy as np
-import numpy.typing as npt
-
 from .arguments import integer
 
 __all__ = [
     "ForkSafeLock",
     "chosen_threads",
     "run_blocks",
-    "run_counted",
     "run_items",
     "set_num_threads",
+    "threads_for",
     "workers",
 ]
 
@@ -205,25 +203,6 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
         raise errors[0]
 
 
-def run_counted(function: Callable[[npt.NDArray[np.int64], int], object], items: int, *, work: int) -> None:
-    """Call ``function(counter, items)`` in some threads, which take items from a counter that they share.
-
-    A compiled function that does so needs the interpreter only to begin and to end.
-
-    Parameters
-    ----------
-    function : callable
-        Takes numbers from ``counter[0]`` on until they reach `items`; releases the GIL. It must not raise.
-    items : int
-        Number of items.
-    work : int
-        Multiplications of all of them: little is done by the calling thread alone.
-    """
-    threads = _threads_for(items, work)
-    counter = np.zeros(1, dtype=np.int64)
-    run_blocks(lambda *_: function(counter, items), threads, threads=threads, blocks=threads)
-
-
 # Multiplications that are not worth waking a thread for: some 0.1 ms.
 _SMALL_WORK = 10**6
 # Blocks for each thread, so that one that is interrupted does not keep the others waiting for long.
@@ -246,9 +225,10 @@ def run_items(
     blocks_per_thread : int
         More even out items of unequal work, or a thread that is interrupted.
     """
-    threads = _threads_for(items, work)
+    threads = threads_for(items, work)
     run_blocks(function, items, threads=threads, blocks=1 if threads == 1 else blocks_per_thread * threads)
 
 
-def _threads_for(items: int, work: int) -> int:
+def threads_for(items: int, work: int) -> int:
+    """Threads for some items of so many multiplications in all: little work is done by the calling thread alone."""
     return 1 if work < _SMALL_WORK or items < 2 else min(workers(), items)

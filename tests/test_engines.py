@@ -180,13 +180,13 @@ def assert_writes_nowhere_else(spec, kernel, name="direct", module=direct):
     wall = 1234.5
     walls = []
 
-    def walled(name, size, dtype):
-        array = np.full(size + 512, wall, dtype)
-        walls.append((array, size))
-        return array[:size]
+    def walled(name, threads, size, dtype):
+        array = np.full((threads, size + 512), wall, dtype)
+        walls.extend((row, size) for row in array)
+        return array
 
     engine = make(name, spec, kernel)
-    original_scratch, original_result = module.scratch, module.Result
+    original_rooms, original_result = module.rooms, module.Result
 
     class Walled(original_result):
         def __init__(self, plan, columns, dtype):
@@ -197,12 +197,12 @@ def assert_writes_nowhere_else(spec, kernel, name="direct", module=direct):
             self.target = array[: self.target.size]
             self.columns = self.target.view(dtype).reshape(self.columns.shape)
 
-    module.scratch, module.Result = walled, Walled
+    module.rooms, module.Result = walled, Walled
     try:
         engine.forward(np.ones(spec.shape[1], kernel.dtype))
         engine.adjoint(np.ones(spec.shape[0], kernel.dtype))
     finally:
-        module.scratch, module.Result = original_scratch, original_result
+        module.rooms, module.Result = original_rooms, original_result
     assert len(walls) >= 6
     for array, size in walls:
         assert (array[size:] == np.asarray(wall, array.dtype)).all()

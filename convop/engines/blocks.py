@@ -13,7 +13,7 @@ from .. import memory
 from ..backend import Array
 from .extend import Plan, Taps
 
-__all__ = ["Blocks", "padded", "scratch", "tiled"]
+__all__ = ["Blocks", "padded", "rooms", "scratch", "tiled"]
 
 # Bytes of a block whose planes are read again for other planes of results: they stay in the second-level cache of a core.
 _CACHE = 2**19
@@ -42,17 +42,26 @@ def _aligned(size: int, dtype: np.dtype[Any]) -> Array:
     return array[begin : begin + size]
 
 
-def scratch(name: str, size: int, dtype: np.dtype[Any]) -> Array:
-    """The array of a name that a thread keeps, at least of a size; what it holds is left from its last use."""
+def scratch(name: str, size: int, dtype: np.dtype[Any], *, threads: int = 1) -> Array:
+    """The array of a name that a thread keeps, at least of a size; what it holds is left from its last use.
+
+    With more threads it is memory for as many of them.
+    """
     key = name + dtype.char
     array: Array | None = getattr(_scratch, key, None)
     if array is None or len(array) < size:
         if size * dtype.itemsize > _KEPT:
             memory.require(size * dtype.itemsize, "the planes of a block of the extended input")
         array = _aligned(size, dtype)
-        if array.nbytes <= _KEPT:
+        if array.nbytes <= threads * _KEPT:
             setattr(_scratch, key, array)
     return array
+
+
+def rooms(name: str, threads: int, size: int, dtype: np.dtype[Any]) -> Array:
+    """Scratch memory for so many threads that work at once, a row each."""
+    step = padded(size, dtype.itemsize)
+    return scratch(name, threads * step, dtype, threads=threads)[: threads * step].reshape(threads, step)
 
 
 def tiled(length: int, wide: int, narrow: int) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 
 from .butterflies import COLUMNS_BYTES, back_2, back_4, back_plain_4, there_2, there_4, there_plain_4
+from .handover import counters, share
 from .loops import block_of, gather, scatter, sum_taps
 from .tiles import take
 
@@ -99,8 +100,8 @@ def _multiply(x, y, outputs, plane_step, line_step, row, transform, between, wid
 
 
 @numba.njit(nogil=True, cache=True)
-def convolve(
-    counter, items, source, target, aside, rim, x, x_read, y,
+def _convolve(
+    counter, items, source, target, aside, rim, xs, xs_read, ys,
     groups, inputs, outputs, parts, read_space, write_space,
     read_lines, r_start, r_step, r_a, r_b, r_edges,
     write_lines, w_start, w_step, w_a, w_b, w_slots, own_lines, aside_lines, length,
@@ -108,7 +109,7 @@ def convolve(
     block_steps, block_width, transform, plane_step, line_step, lanes, twiddles,
     plane_runs, o_at, offsets, w_at, weights,
 ):  # fmt: skip
-    """Items of work, which threads take one by one from a counter that they share.
+    """Items of work, which threads take one by one from a counter that they share, each in memory of its own.
 
     Read planes, transform their columns, correlate at every frequency along the other axes, transform back, write.
     """
@@ -118,6 +119,8 @@ def convolve(
     # real and imaginary parts of a complex plane: complex numbers are read channel by channel, halves plane by plane
     own_phases = read_planes // inputs if parts == 2 else 1
     imaginary = own_phases * plane_step
+    seat = take(counter[8:])
+    x, x_read, y = xs[seat], xs_read[seat], ys[seat]
     item = take(counter)
     while item < items:
         column, group, q, c, steps, width = block_of(item, groups, places, block_steps, last_places, block_width)
@@ -152,3 +155,9 @@ def convolve(
                     w_b[phase], w_slots[phase], c + half * left, right if half else left,
                 )  # fmt: skip
         item = take(counter)
+
+
+@numba.njit(nogil=True, cache=True)
+def convolve(crew, *arguments):
+    """`_convolve` in this thread and in those of a crew, with a counter that they share."""
+    share(crew, _convolve, (counters(),) + arguments)  # noqa: RUF005 - Numba adds tuples

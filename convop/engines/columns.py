@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .. import memory
 from ..backend import Array
-from ..parallel import run_counted
 from ..spec import ConvSpec
-from .blocks import padded, scratch, tiled
+from .blocks import padded, rooms, tiled
+from .crew import crew_for
 from .extend import Taps
 from .planes import Geometry, Result, grouped_kernel, read_only
 
@@ -267,17 +266,18 @@ class ColumnDirection:
         self.arguments = geometry.arguments(kernel)
 
     def apply(self, columns: Array, dtype: np.dtype[Any]) -> Array:
+        from .column_loops import convolve
+
         geometry = self.geometry
         result = Result(geometry.plan, len(columns), dtype)
         items = len(columns) * geometry.groups * geometry.blocks
         work = int(geometry.cut.nanoseconds) * 10 * len(columns) * geometry.groups
-        run_counted(partial(self._work, read_only(columns.view(geometry.real).reshape(-1)), result), items, work=work)
+        crew = crew_for(items, work)
+        threads = len(crew) + 1
+        x = rooms("x", threads, 2 * geometry.read * geometry.plan.read_phases * geometry.plane_step, geometry.real)
+        y = rooms("y", threads, 2 * geometry.written * geometry.plane_step, geometry.real)
+        convolve(
+            crew, items, read_only(columns.view(geometry.real).reshape(-1)), result.target, result.aside, result.rim,
+            x, read_only(x), y, *self.arguments,
+        )  # fmt: skip
         return result.finish()
-
-    def _work(self, source: Array, result: Result, counter: Array, items: int) -> None:
-        from .column_loops import convolve
-
-        geometry = self.geometry
-        x = scratch("x", 2 * geometry.read * geometry.plan.read_phases * geometry.plane_step, geometry.real)
-        y = scratch("y", 2 * geometry.written * geometry.plane_step, geometry.real)
-        convolve(counter, items, source, result.target, result.aside, result.rim, x, read_only(x), y, *self.arguments)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ..backend import Array
-from ..parallel import run_counted
 from ..spec import ConvSpec
-from .blocks import Blocks, scratch
+from .blocks import Blocks, rooms
+from .crew import crew_for
 from .packing import Correlations, paired_distance, plane_runs, ragged
 from .planes import (
     Geometry,
@@ -87,20 +86,21 @@ class _Direction:
         self.arguments = geometry.arguments(kernel)
 
     def apply(self, columns: Array, dtype: np.dtype[Any]) -> Array:
-        geometry = self.geometry
-        result = Result(geometry.plan, len(columns), dtype)
-        work = partial(self._work, read_only(columns.view(geometry.real).reshape(-1)), result)
-        run_counted(work, len(columns) * geometry.items, work=len(columns) * geometry.work)
-        return result.finish()
-
-    def _work(self, source: Array, result: Result, counter: Array, items: int) -> None:
         from .loops import correlate
 
-        geometry, blocks = self.geometry, self.geometry.blocks
+        geometry = self.geometry
+        result = Result(geometry.plan, len(columns), dtype)
+        items = len(columns) * geometry.items
+        crew = crew_for(items, len(columns) * geometry.work)
+        blocks, threads = geometry.blocks, len(crew) + 1
         size = 0 if blocks.read_in_place else geometry.read_planes * blocks.plane_step
-        x = scratch("x", size + _LINE * 2, geometry.real)
-        y = scratch("y", geometry.written * geometry.parts * blocks.out_step + _LINE * 2, geometry.real)
-        correlate(counter, items, source, result.target, result.aside, result.rim, x, read_only(x), y, *self.arguments)
+        x = rooms("x", threads, size + _LINE * 2, geometry.real)
+        y = rooms("y", threads, geometry.written * geometry.parts * blocks.out_step + _LINE * 2, geometry.real)
+        correlate(
+            crew, items, read_only(columns.view(geometry.real).reshape(-1)), result.target, result.aside, result.rim,
+            x, read_only(x), y, *self.arguments,
+        )  # fmt: skip
+        return result.finish()
 
 
 class DirectEngine(PlaneEngine):

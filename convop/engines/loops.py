@@ -5,6 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
+from .handover import counters, share
 from .tiles import (
     DOT_TILES,
     PAIR_TILE,
@@ -300,8 +301,8 @@ def block_of(item, groups, places, block_steps, last_places, block_width):
 
 
 @numba.njit(nogil=True, cache=True)
-def correlate(
-    counter, items, source, target, aside, rim, x, x_read, y,
+def _correlate(
+    counter, items, source, target, aside, rim, xs, xs_read, ys,
     groups, inputs, outputs, parts, read_space, write_space,
     read_lines, r_start, r_step, r_a, r_b, r_edges,
     write_lines, w_start, w_step, w_a, w_b, w_slots, own_lines, aside_lines, length,
@@ -309,8 +310,10 @@ def correlate(
     block_steps, block_width, plane_step, line_step, out_step, flat, read_in_place, in_place, lanes,
     plane_runs, o_at, offsets, w_at, weights, distance, po_at, pair_offsets, pair_columns, pw_at, pair_weights,
 ):  # fmt: skip
-    """Items of work, which threads take one by one from a counter that they share: read, correlate, write."""
+    """Items of work, which threads take one by one from a counter that they share, each in memory of its own: read, correlate, write."""
     phases = len(w_start)
+    seat = take(counter[8:])
+    x, x_read, y = xs[seat], xs_read[seat], ys[seat]
     item = take(counter)
     while item < items:
         column, group, q, c, steps, width = block_of(item, groups, places, block_steps, last_places, block_width)
@@ -346,6 +349,12 @@ def correlate(
                     own_lines + aside_lines, w_start[phase], w_step, w_a[phase], w_b[phase], w_slots[phase], c, width,
                 )  # fmt: skip
         item = take(counter)
+
+
+@numba.njit(nogil=True, cache=True)
+def correlate(crew, *arguments):
+    """`_correlate` in this thread and in those of a crew, with a counter that they share."""
+    share(crew, _correlate, (counters(),) + arguments)  # noqa: RUF005 - Numba adds tuples
 
 
 @numba.njit(nogil=True, cache=True)

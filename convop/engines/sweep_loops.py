@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numba
 
+from .handover import counters, share
 from .loops import block_of, correlate_block, gather, scatter
 from .tiles import take
 
@@ -11,8 +12,8 @@ __all__ = ["sweep"]
 
 
 @numba.njit(nogil=True, cache=True)
-def sweep(
-    counter, items, source, target, aside, rim, x, x_read, y, y_read,
+def _sweep(
+    counter, items, source, target, aside, rim, xs, xs_read, ys, ys_read,
     groups, inputs, outputs, parts, read_space, write_space,
     read_lines, r_start, r_step, r_a, r_b, r_edges,
     write_lines, w_start, w_step, w_a, w_b, w_slots, own_lines, aside_lines, length,
@@ -21,13 +22,15 @@ def sweep(
     stages, between, runs, origins, o_at, offsets, w_at, weights, po_at, pair_offsets, pair_columns, pw_at,
     pair_weights,
 ):  # fmt: skip
-    """Items of work, which threads take one by one from a counter that they share.
+    """Items of work, which threads take one by one from a counter that they share, each in memory of its own.
 
     A row of `stages`: jobs from and to, runs of planes from and to, lines of a step from and to, steps and places
     beyond those of the block, elements from plane to plane of results, and the distance of steps computed together.
     """
     phases = len(w_start)
     last = len(stages) - 1
+    seat = take(counter[8:])
+    x, x_read, y, y_read = xs[seat], xs_read[seat], ys[seat], ys_read[seat]
     item = take(counter)
     while item < items:
         column, group, q, c, steps, width = block_of(item, groups, places, block_steps, last_places, block_width)
@@ -62,3 +65,9 @@ def sweep(
                 own_lines + aside_lines, w_start[phase], w_step, w_a[phase], w_b[phase], w_slots[phase], c, width,
             )  # fmt: skip
         item = take(counter)
+
+
+@numba.njit(nogil=True, cache=True)
+def sweep(crew, *arguments):
+    """`_sweep` in this thread and in those of a crew, with a counter that they share."""
+    share(crew, _sweep, (counters(),) + arguments)  # noqa: RUF005 - Numba adds tuples

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import partial
 from itertools import product
 from typing import Any
 
@@ -16,9 +15,9 @@ import numpy as np
 
 from ..axis import Ints
 from ..backend import Array
-from ..parallel import run_counted
 from ..spec import ConvSpec
-from .blocks import padded, scratch, tiled
+from .blocks import padded, rooms, tiled
+from .crew import crew_for
 from .extend import Plan, Taps
 from .packing import Correlations, paired_distance, ragged
 from .planes import Geometry, Result, read_only, real_weights
@@ -253,23 +252,19 @@ class SweepDirection:
         self.arguments = geometry.arguments([real_weights(factor) for factor in ordered])
 
     def apply(self, columns: Array, dtype: np.dtype[Any]) -> Array:
-        geometry = self.geometry
-        result = Result(geometry.plan, len(columns), dtype)
-        work = partial(self._work, read_only(columns.view(geometry.real).reshape(-1)), result)
-        items = len(columns) * geometry.groups
-        run_counted(work, items * geometry.blocks, work=items * geometry.work)
-        return result.finish()
-
-    def _work(self, source: Array, result: Result, counter: Array, items: int) -> None:
         from .sweep_loops import sweep
 
         geometry = self.geometry
+        result = Result(geometry.plan, len(columns), dtype)
+        groups = len(columns) * geometry.groups
+        crew = crew_for(groups * geometry.blocks, groups * geometry.work)
         planes = [geometry.read_planes, *(stage.written * math.prod(stage.after) for stage in geometry.stages)]
         x, y = (
-            scratch(name, max(counts, default=0) * geometry.plane_step + 2 * _LINE, geometry.real)
+            rooms(name, len(crew) + 1, max(counts, default=0) * geometry.plane_step + 2 * _LINE, geometry.real)
             for name, counts in (("x", planes[::2]), ("y", planes[1::2]))
         )
         sweep(
-            counter, items, source, result.target, result.aside, result.rim, x, read_only(x), y, read_only(y),
-            *self.arguments,
+            crew, groups * geometry.blocks, read_only(columns.view(geometry.real).reshape(-1)), result.target,
+            result.aside, result.rim, x, read_only(x), y, read_only(y), *self.arguments,
         )  # fmt: skip
+        return result.finish()

@@ -1,0 +1,193 @@
+"""Work that compiled loops hand over to helpers, and the helpers themselves."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numba
+import numpy as np
+import pytest
+
+from convop import parallel
+from convop.engines import crew
+from convop.engines.handover import ASLEEP, AWAKE, counters, share
+from convop.engines.tiles import take
+
+
+@numba.njit(nogil=True)
+def _count(counter, items, length, done, seats):
+    seat = take(counter[8:])
+    item = take(counter)
+    while item < items:
+        total = 0.0
+        for i in range(1, length):
+            total += 1.0 / (i + item)
+        done[item] += 1 if total >= 0 else 2
+        seats[seat] += 1
+        item = take(counter)
+
+
+@numba.njit(nogil=True)
+def count(crew, *arguments):
+    share(crew, _count, (counters(),) + arguments)  # noqa: RUF005
+
+
+def counted(slots, items=200, length=2000):
+    """How often each item was done, and how many items each thread did."""
+    done, seats = np.zeros(items, np.int64), np.zeros(len(slots) + 1, np.int64)
+    count(slots, items, length, done, seats)
+    return done, seats
+
+
+@pytest.fixture
+def own_crew(monkeypatch):
+    """A crew of this test alone, with three helpers for whatever work."""
+    monkeypatch.setattr(crew, "_helpers", [])
+    monkeypatch.setattr(crew, "_slots", np.zeros(0, np.int64))
+    monkeypatch.setattr(parallel, "_SMALL_WORK", 0)
+    monkeypatch.setattr(parallel, "workers", lambda: 4)
+    yield
+    for helper in crew._helpers:
+        helper.end()
+
+
+def states():
+    return [int(helper.slot[0]) for helper in crew._helpers]
+
+
+def until(condition):
+    """Wait for what must come soon."""
+    for _ in range(2000):
+        if condition():
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def test_everything_is_done_once_and_helpers_take_part(own_crew):
+    counted(np.zeros(0, np.int64))  # compiled
+    helped = False
+    for _ in range(300):
+        done, seats = counted(crew.crew_for(100, 1))
+        assert (done == 1).all()
+        assert seats.sum() == len(done)
+        helped |= (seats > 0).sum() > 1
+    assert helped
+
+
+def test_when_it_returns_nobody_works_any_more(own_crew):
+    """A helper that began late still writes: its item is long."""
+    for _ in range(100):
+        done, _ = counted(crew.crew_for(100, 1), items=5, length=50000)
+        before = done.copy()
+        assert (before == 1).all()
+        assert set(states()) <= {ASLEEP, AWAKE}
+
+
+def test_help_that_nobody_gives_is_not_waited_for():
+    """A slot that says awake, without a thread."""
+    slots = np.zeros((2, 8), np.int64)
+    slots[:, 0] = AWAKE
+    done, seats = counted(slots.ctypes.data + 64 * np.arange(2))
+    assert (done == 1).all()
+    assert list(seats) == [200, 0, 0]
+    assert (slots[:, 0] == AWAKE).all()
+
+
+def test_what_sleeps_or_works_for_others_is_left_alone():
+    slots = np.zeros((4, 8), np.int64)
+    slots[:, 0] = [ASLEEP, 2, 4, ASLEEP]  # claimed by another loop, and at work for it
+    before = slots.copy()
+    done, seats = counted(slots.ctypes.data + 64 * np.arange(4))
+    assert (done == 1).all()
+    assert seats[0] == 200
+    np.testing.assert_array_equal(slots, before)
+
+
+def test_loops_of_several_threads_share_the_helpers(own_crew):
+    wrong = []
+
+    def work():
+        for n in range(200):
+            done, seats = counted(crew.crew_for(100, 1), items=20 + n % 7, length=500)
+            if not (done == 1).all() or seats.sum() != len(done):
+                wrong.append(n)
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not wrong
+    assert len(crew._helpers) == 3
+
+
+def test_helpers_fall_asleep_and_wake_again(own_crew):
+    for _ in range(3):
+        counted(crew.crew_for(100, 1))
+        assert until(lambda: states() == [ASLEEP] * 3)
+        used = time.process_time()
+        time.sleep(0.1)
+        assert time.process_time() - used < 0.05
+
+
+def test_little_work_wakes_no_helper(own_crew, monkeypatch):
+    monkeypatch.setattr(parallel, "_SMALL_WORK", 10**6)
+    monkeypatch.setattr(crew, "_Helper", lambda: pytest.fail("a thread for little work"))
+    assert len(crew.crew_for(1000, 10**6 - 1)) == 0
+    assert len(crew.crew_for(1, 10**9)) == 0
+
+
+def test_no_more_helpers_than_items_and_threads_asked_for(own_crew, monkeypatch):
+    assert len(crew.crew_for(2, 1)) == 1
+    assert len(crew.crew_for(9, 1)) == 3
+    monkeypatch.setattr(parallel, "workers", lambda: 2)
+    assert len(crew.crew_for(9, 1)) == 1
+    assert len(crew._helpers) == 3
+
+
+def test_without_new_threads_the_caller_works_alone(own_crew, monkeypatch):
+    assert len(crew.crew_for(2, 1)) == 1
+
+    def refuse(_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(crew.Thread, "start", refuse)
+    slots = crew.crew_for(9, 1)
+    assert len(slots) == 1
+    assert (counted(slots)[0] == 1).all()
+
+
+@pytest.mark.parametrize("end", ["", "os._exit(0)", "raise SystemExit", "signal.raise_signal(signal.SIGTERM)"])
+def test_processes_end_with_helpers_awake(end):
+    code = (
+        "import atexit, os, signal, numpy as np, convop\n"
+        "convop.parallel.workers = lambda: 5\n"
+        "A = convop.Conv(np.random.default_rng(0).standard_normal((5, 5)), (400, 400), engine='direct')\n"
+        "x = np.ones(A.shape[1])\n"
+        "y = A @ x\n"
+        "atexit.register(lambda: print((A @ x == y).all(), flush=True))\n"
+        "A @ x\n" + end
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert result.stderr == ""
+    if "signal" in end:
+        assert result.returncode == -15
+    else:
+        assert result.returncode == 0
+        assert result.stdout.split() == ([] if "_exit" in end else ["True"])
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_has_helpers_of_its_own(own_crew):
+    counted(crew.crew_for(100, 1))
+    child = os.fork()
+    if child == 0:  # pragma: no cover - in the child
+        right = crew._helpers == [] and len(crew._slots) == 0
+        seats = [counted(crew.crew_for(100, 1))[1] for _ in range(300)]
+        os._exit(0 if right and any((s > 0).sum() > 1 for s in seats) else 1)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
