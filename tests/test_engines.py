@@ -378,6 +378,22 @@ def test_sums_of_outer_products_and_more_axes():
     assert [factor.shape[1:3] for factor in engine.factors(x.dtype)] == [(1, 2), (2, 2), (2, 1)]
 
 
+@pytest.mark.parametrize("space", [(64, 64, 64), (512, 512), (30, 20, 10, 10)])
+def test_ranks_are_searched_for_only_where_sweeps_of_them_are_faster(space):
+    """The time of sweeps grows with the square of the rank where three axes or more are swept."""
+    from convop.engines import choose, costs
+
+    spec, dtype = ConvSpec(space, (5,) * len(space), padding="same"), np.dtype(float)
+    for factor in (1, 3, 10, 30):
+        seconds = factor * costs.sweeps_seconds(spec, 1, dtype) * 1.01
+        rank = choose._worthwhile_rank(spec, dtype, seconds)
+        assert rank >= 1
+        assert costs.sweeps_seconds(spec, rank, dtype) < seconds
+        assert rank == choose._HIGHEST_RANK or costs.sweeps_seconds(spec, rank + 1, dtype) >= seconds
+    kernel = np.random.default_rng(0).standard_normal(spec.kernel_shape)
+    assert make("auto", spec, kernel).name != "separable"
+
+
 @pytest.mark.parametrize("scale", [1e-300, 1e-160, 1e150, 1e300])
 def test_factors_neither_over_nor_underflow(scale):
     kernel = np.outer(gaussian(9), gaussian(9)) * scale

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from bisect import bisect_left
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
@@ -256,11 +257,9 @@ def _sweeps(spec: ConvSpec, kernel: Array, seconds: float) -> bool:
 
 @lru_cache(maxsize=256)
 def _worthwhile_rank(spec: ConvSpec, dtype: np.dtype[Any], seconds: float) -> int:
-    """The highest rank with which sweeps take less than that: their time grows evenly with the rank, in two dimensions."""
-    one, two = (costs.sweeps_seconds(spec, rank, dtype) for rank in (1, 2))
-    if not one < seconds:
-        return 0
-    return min(1 + int((seconds - one) / max(two - one, one / 100)), _HIGHEST_RANK)
+    """The highest rank with which sweeps take less than that: their time grows with it."""
+    ranks = range(1, _HIGHEST_RANK + 1)
+    return bisect_left(ranks, seconds, key=lambda rank: costs.sweeps_seconds(spec, rank, dtype))
 
 
 # The winners of measurements, by what they were measured for.
