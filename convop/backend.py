@@ -1,21 +1,173 @@
-"""Whose arrays: kernels and vectors of users, made into arrays of the dtypes that are kept."""
+"""Whose arrays: kernels and vectors of users, made into arrays of the dtypes that are kept.
+
+Arrays of NumPy are on the CPU, those of CuPy on the GPU. This is the one file that names CuPy. It is never imported
+before somebody asks for the GPU: whether an array is CuPy's is told by where its type comes from.
+"""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from . import memory
 from .dtypes import as_dtype, kept_dtype
 
-__all__ = ["Array", "as_array", "as_kernel"]
+__all__ = [
+    "Array",
+    "as_array",
+    "as_kernel",
+    "gpu",
+    "gpu_fft",
+    "gpu_sparse",
+    "is_gpu_matrix",
+    "namespace",
+    "on_gpu",
+    "require_gpu_memory",
+    "through_gpu",
+    "to_cpu",
+    "to_gpu",
+    "wants_gpu",
+]
 
 Array: TypeAlias = npt.NDArray[Any]
 
 
+def on_gpu(value: object) -> bool:
+    """Whether something is an array of CuPy."""
+    return "cupy" in _makers(value)
+
+
+def is_gpu_matrix(value: object) -> bool:
+    """Whether something is an array or a sparse matrix of CuPy."""
+    return not {"cupy", "cupyx"}.isdisjoint(_makers(value))
+
+
+def _makers(value: object) -> set[str]:
+    """The packages in which the types of a value are defined."""
+    return {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
+
+
+def namespace(array: Array) -> ModuleType:
+    """The library of an array: NumPy, or CuPy, which has the same functions."""
+    return import_module("cupy") if on_gpu(array) else np
+
+
+def gpu() -> ModuleType:
+    """CuPy, where it can be used.
+
+    Returns
+    -------
+    module
+
+    Raises
+    ------
+    RuntimeError
+        If CuPy, a GPU with its driver, or one of CUDA's libraries is missing; the message says which.
+    """
+    try:
+        cupy = import_module("cupy")
+    except ModuleNotFoundError as error:
+        if error.name != "cupy":
+            raise RuntimeError(f"the GPU needs CuPy, which cannot be imported: {error}") from error
+        raise RuntimeError(
+            "the GPU needs CuPy, which is not installed: pip install 'convop[gpu]' for CUDA 12, 'convop[gpu13]' for 13"
+        ) from None
+    except ImportError as error:
+        raise RuntimeError(f"the GPU needs CuPy, which cannot be imported: {error}") from error
+    if not cupy.cuda.is_available():
+        raise RuntimeError(f"the GPU needs a CUDA device and its driver: {_why_no_device(cupy)}")
+    try:
+        import_module("cupyx.scipy.sparse.linalg")
+    except ImportError as error:
+        raise RuntimeError(
+            f"the GPU needs CUDA's libraries, of which one is missing: {error}; "
+            "pip install 'cupy-cuda12x[ctk]', or 'cupy-cuda13x[ctk]', brings them"
+        ) from error
+    return cupy
+
+
+def _why_no_device(cupy: ModuleType) -> str:
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except Exception as error:  # noqa: BLE001 - whatever CUDA says
+        return str(error)
+    return f"CuPy finds {count} devices"
+
+
+def gpu_sparse() -> ModuleType:
+    """CuPy's counterpart of scipy.sparse."""
+    return import_module("cupyx.scipy.sparse")
+
+
+def gpu_fft() -> ModuleType:
+    """CuPy's counterpart of scipy.fft."""
+    return import_module("cupyx.scipy.fft")
+
+
+def to_gpu(array: Array) -> Array:
+    """A copy of an array on the GPU, or itself if it is there.
+
+    Raises
+    ------
+    RuntimeError
+        As `gpu`.
+    """
+    moved: Array = array if on_gpu(array) else gpu().asarray(array)
+    return moved
+
+
+def to_cpu(array: Array) -> Array:
+    """A copy of an array as NumPy's, or itself if it is that."""
+    moved: Array = array.get() if on_gpu(array) else array  # type: ignore[attr-defined]
+    return moved
+
+
+def wants_gpu(function: Callable[[Array], Any], length: int, dtype: np.dtype[Any]) -> bool:
+    """Whether a function of anybody's takes vectors of CuPy and none of NumPy."""
+    cupy = sys.modules.get("cupy")
+    if cupy is None:  # then nothing is on the GPU
+        return False
+    try:
+        function(np.zeros(length, dtype))
+    except TypeError:
+        try:
+            function(cupy.zeros(length, dtype))
+        except Exception:  # noqa: BLE001 - what is wrong with the function shows where it is used
+            return False
+        return True
+    except Exception:  # noqa: BLE001
+        return False
+    return False
+
+
+def through_gpu(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
+    """A function of NumPy's arrays that calls one of CuPy's."""
+    return lambda x: to_cpu(function(to_gpu(x)))
+
+
+def require_gpu_memory(nbytes: int, what: str) -> None:
+    """Raise MemoryError, with the figures, if an allocation on the GPU cannot fit.
+
+    Parameters
+    ----------
+    nbytes : int
+        Bytes that are about to be allocated.
+    what : str
+        What they are for; the message begins with it.
+    """
+    cupy = import_module("cupy")
+    free, _ = cupy.cuda.runtime.memGetInfo()
+    memory.compare(nbytes, free + cupy.get_default_memory_pool().free_bytes(), what, "the GPU's memory")
+
+
 def as_array(value: object, what: str) -> Array:
-    """An array of numbers from an array, a list of lists or anything that NumPy reads as one.
+    """An array of numbers from an array, a list of lists or anything that NumPy reads as one. CuPy's stay as they are.
 
     Parameters
     ----------
@@ -36,7 +188,7 @@ def as_array(value: object, what: str) -> Array:
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{what} must be a plain array, got a masked one; fill it first")
     try:
-        array = np.asarray(value)
+        array: Array = value if on_gpu(value) else np.asarray(value)  # type: ignore[assignment]
     except (ValueError, TypeError, RuntimeError) as error:  # the last two from other libraries' arrays
         raise TypeError(f"{what} must be a regular array of numbers: {error}") from None
     if array.dtype.kind not in "biufc":
@@ -59,6 +211,7 @@ def as_kernel(kernel: object, dtype: npt.DTypeLike | None = None, what: str = "k
     Returns
     -------
     ndarray
+        NumPy's, or CuPy's for a kernel of CuPy.
 
     Raises
     ------
@@ -76,4 +229,5 @@ def as_kernel(kernel: object, dtype: npt.DTypeLike | None = None, what: str = "k
         if kept.kind == "c" and wanted.kind != "c":
             raise TypeError(f"dtype={wanted.name} would drop the imaginary part of a {array.dtype} {what}")
         kept = wanted
-    return np.ascontiguousarray(array, dtype=kept)
+    contiguous: Array = namespace(array).ascontiguousarray(array, dtype=kept)
+    return contiguous

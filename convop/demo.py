@@ -7,13 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import pylops
-from pylops.optimization.basic import cgls
-from pylops.optimization.sparsity import fista
 from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
 from scipy.sparse.linalg import lsqr
 
 from .backend import Array
+from .linear_operator import pylops
 from .operators import Conv
 
 __all__ = ["ITERATIONS", "Problem", "Recovery", "blur_kernel", "observe", "psnr", "solvers"]
@@ -175,12 +173,14 @@ def solvers(problem: Problem) -> Iterator[tuple[str, Callable[[Callable[[], obje
 
     def by_cgls(step: Callable[[], object]) -> tuple[Array, int]:
         limit = ITERATIONS["CGLS (PyLops)"]
-        x, _, iterations, *_ = cgls(problem.A, y, niter=limit, damp=_DAMP, tol=1e-6, callback=lambda _: step())
+        x, _, iterations, *_ = pylops.optimization.basic.cgls(
+            problem.A, y, niter=limit, damp=_DAMP, tol=1e-6, callback=lambda _: step()
+        )
         return x, iterations
 
     def by_fista(step: Callable[[], object]) -> tuple[Array, int]:
         # Sparse in the cosine transform; the step is 1 over the largest eigenvalue of A^H A.
-        x, iterations, *_ = fista(
+        x, iterations, *_ = pylops.optimization.sparsity.fista(
             problem.A,
             y,
             niter=ITERATIONS["FISTA (PyLops)"],

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
-import numpy as np
 import numpy.typing as npt
-from pylops import LinearOperator
 
 from .arguments import IntOrSequence, Padding, boolean
-from .backend import Array, as_kernel
+from .backend import Array, as_kernel, on_gpu
+from .cuda.matrix import moved
 from .data_matrix import block_diagonal, group_matrices
-from .engines import make_filter
+from .engines import GPU_ENGINES, make_filter
+from .linear_operator import LinearOperator
 from .matrix import convert
 from .matrix_operator import MatrixOperator, own, transposed_csr
 from .spec import ConvSpec
@@ -95,6 +96,18 @@ class ConvFilter(MatrixOperator):
         """Name of the engine in use."""
         return self._filter.name
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the operator is on the GPU, and takes and returns CuPy's arrays."""
+        return on_gpu(self._data)
+
+    def _moved(self, move: Callable[[Array], Array]) -> Self:
+        moved = own(move(self._data))
+        engine = self._requested
+        if on_gpu(moved) and engine not in GPU_ENGINES:
+            engine = "auto"
+        return type(self).__new__(type(self))._set_up(self._spec, moved, self._flip, engine, self.name)
+
     def _times(self, kernels: Array) -> Array:
         return self._filter.forward(self._turned(kernels))
 
@@ -107,7 +120,8 @@ class ConvFilter(MatrixOperator):
             return kernels
         shape, ndim = self._spec.kernel_shape, self._spec.ndim
         columns = kernels.reshape(*shape, *kernels.shape[1:])
-        return np.flip(columns, tuple(range(len(shape) - ndim, len(shape)))).reshape(kernels.shape)
+        backwards = (slice(None),) * (len(shape) - ndim) + (slice(None, None, -1),) * ndim
+        return columns[backwards].reshape(kernels.shape)
 
     def conj(self) -> ConvFilter:
         """The operator of the conjugate input.
@@ -128,6 +142,8 @@ class ConvFilter(MatrixOperator):
         return FilterAdjoint(self.conj())
 
     def _sparse(self, format: str) -> Any:
+        if self.on_gpu:
+            return convert(moved(self.to_cpu()._sparse("csr")), format)
         groups = group_matrices(self._spec, self._data, flip=self._flip)
         return convert(block_diagonal(self._spec, groups), format)
 
@@ -147,6 +163,14 @@ class FilterAdjoint(MatrixOperator):
         self._forward, self._backward = of._adjoint_times, of._times
         LinearOperator.__init__(self, dtype=of.dtype, dims=of.dimsd, dimsd=of.dims, name=f"{of.name}H")
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the operator is on the GPU, and takes and returns CuPy's arrays."""
+        return self._of.on_gpu
+
+    def _moved(self, move: Callable[[Array], Array]) -> Self:
+        return type(self)(self._of._moved(move))
+
     def conj(self) -> FilterAdjoint:
         return FilterAdjoint(self._of.conj())
 
@@ -157,6 +181,8 @@ class FilterAdjoint(MatrixOperator):
         return self._of.conj()
 
     def _sparse(self, format: str) -> Any:
+        if self.on_gpu:
+            return convert(moved(self.to_cpu()._sparse("csr")), format)
         return transposed_csr(self._of.conj().tosparse(), format)
 
     def __reduce__(self) -> tuple[Any, ...]:

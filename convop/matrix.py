@@ -15,7 +15,7 @@ import scipy.sparse as sp
 
 from . import builders, memory
 from .arguments import IntOrSequence, Padding, boolean, one_of
-from .backend import Array, as_kernel
+from .backend import Array, as_kernel, on_gpu
 from .builders import SmallTables, Tables, large_structure, large_values
 from .spec import ConvSpec
 
@@ -23,6 +23,8 @@ __all__ = ["build", "kernel2matrix", "with_values"]
 
 Format: TypeAlias = Literal["csr", "csc", "coo", "bsr", "dia", "lil", "dok"]
 FORMATS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
+# those that CuPy has
+GPU_FORMATS = ("csr", "csc", "coo", "dia")
 
 # Bytes of a Python object and its place in a dict or list, for the two formats made of them.
 _OBJECT_NBYTES = 150
@@ -50,7 +52,7 @@ def kernel2matrix(
     ----------
     kernel : array_like
         Taps, shape ``(*taps)``, or ``(c_out, c_in/groups, *taps)`` for an input with channels. Not
-        flipped, as deep learning has it (cross-correlation).
+        flipped, as deep learning has it (cross-correlation). For an array of CuPy the matrix is built on the GPU.
     input_shape : int or sequence of int
         ``(*space)`` or ``(c_in, *space)``.
     stride, padding, dilation, groups, padding_mode
@@ -58,7 +60,7 @@ def kernel2matrix(
     flip : bool
         Flip the kernel in space: the convolution of signal processing.
     format : {"csr", "csc", "coo", "bsr", "dia", "lil", "dok"}
-        Sparse format of the result.
+        Sparse format of the result; on the GPU one of the first three or "dia".
     dtype : dtype_like, optional
         float32, float64, complex64 or complex128. By default that of the kernel; integers and bools
         become float64, float16 becomes float32.
@@ -68,7 +70,7 @@ def kernel2matrix(
     scipy.sparse array of shape ``(rows, columns)``
         Rows count the elements of the output, columns those of the input, both in C order. CSR is
         canonical: indices sorted, each entry once; int32 indices wherever they fit, int64 otherwise.
-        ``nnz == ConvSpec(...).nnz``: zeros of the kernel are stored.
+        ``nnz == ConvSpec(...).nnz``: zeros of the kernel are stored. A cupyx.scipy.sparse array on the GPU.
 
     Raises
     ------
@@ -110,7 +112,9 @@ def kernel2matrix(
 
 def flipped(spec: ConvSpec, kernel: Array) -> Array:
     """The kernel reversed along its spatial axes."""
-    return np.flip(kernel, axis=tuple(range(-spec.ndim, 0)))
+    backwards: Any = (..., *(slice(None, None, -1),) * spec.ndim)
+    reversed_: Array = kernel[backwards]
+    return reversed_
 
 
 def build(spec: ConvSpec, kernel: Array) -> sp.csr_array:
@@ -132,6 +136,10 @@ def build(spec: ConvSpec, kernel: Array) -> sp.csr_array:
     MemoryError
         If it does not fit the free memory.
     """
+    if on_gpu(kernel):
+        from .cuda.matrix import build as build_on_gpu  # compiles when it is first used
+
+        return build_on_gpu(spec, kernel)
     spec, kernel = _without_unit_axes(spec, kernel)
     _require_memory(spec, kernel.dtype)
     tables = Tables.of(spec)
@@ -187,6 +195,8 @@ def convert(matrix: sp.csr_array, format: str) -> Any:
     """
     if format == "csr":
         return matrix
+    if not isinstance(matrix, sp.csr_array):
+        return matrix.asformat(one_of("format of a matrix on the GPU", format, GPU_FORMATS))
     nnz, itemsize = matrix.nnz, matrix.dtype.itemsize
     index = max(matrix.indices.dtype.itemsize, 4)
     if format == "dia":

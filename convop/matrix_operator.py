@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
-from pylops import LinearOperator
 from scipy.linalg import eigvalsh_tridiagonal
 from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
 
 from . import memory
 from .arguments import one_of
-from .backend import Array, as_array
+from .backend import Array, as_array, namespace, on_gpu, require_gpu_memory, to_cpu, to_gpu
 from .dtypes import kept_dtype
+from .linear_operator import LinearOperator
 from .matrix import FORMATS, convert
 
 __all__ = ["MatrixOperator", "own", "transposed_csr"]
@@ -36,11 +36,73 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
     _forward: Callable[[Array], Array]
     _backward: Callable[[Array], Array]
 
+    @property
+    def on_gpu(self) -> bool:
+        """Whether the operator is on the GPU, and takes and returns CuPy's arrays."""
+        raise NotImplementedError
+
+    def to_gpu(self) -> Self:
+        """The operator on the GPU.
+
+        Returns
+        -------
+        MatrixOperator
+            A new operator of the same type, which takes and returns CuPy's arrays. Its engine is the one that was asked
+            for where the GPU has it, and ``"auto"`` otherwise.
+
+        Raises
+        ------
+        RuntimeError
+            If CuPy, a GPU with its driver, or one of CUDA's libraries is missing; the message says which.
+        """
+        return self._moved(to_gpu)
+
+    def to_cpu(self) -> Self:
+        """The operator on the CPU.
+
+        Returns
+        -------
+        MatrixOperator
+            A new operator of the same type, which takes and returns NumPy's arrays.
+        """
+        return self._moved(to_cpu)
+
+    def _moved(self, move: Callable[[Array], Array]) -> Self:
+        """The operator with its arrays moved."""
+        raise NotImplementedError
+
     def _matvec(self, x: Any) -> Array:
-        return _applied(self._forward, self.dtype, x)
+        return self._applied(self._forward, x)
 
     def _rmatvec(self, x: Any) -> Array:
-        return _applied(self._backward, self.dtype, x)
+        return self._applied(self._backward, x)
+
+    def _applied(self, function: Callable[[Array], Array], given: Any) -> Array:
+        """A function on vectors or columns, for input of any dtype: as NumPy promotes it, integers as float64."""
+        x = given.toarray() if sp.issparse(given) else as_array(given, "x")
+        self._check_place(x)
+        kept = kept_dtype(x.dtype, "x")
+        x = x.astype(kept, copy=False)
+        if kept.kind == "c" and self.dtype.kind != "c":
+            # A real map of complex columns is that map of twice as many real ones.
+            xp = namespace(x)
+            columns = x.shape[1] if x.ndim > 1 else 1
+            parts = xp.ascontiguousarray(x).reshape(len(x), columns).view(kept.type(0).real.dtype)
+            result: Array = xp.ascontiguousarray(function(parts))
+            return result.view(np.result_type(kept, result.dtype, np.complex64)).reshape(len(result), *x.shape[1:])
+        return function(x)
+
+    def _check_place(self, x: Array) -> None:
+        if on_gpu(x) and not self.on_gpu:
+            raise TypeError(
+                "x must be an array of NumPy, as the operator is on the CPU; got one of CuPy: "
+                "move it with x.get(), or the operator with to_gpu()"
+            )
+        if self.on_gpu and not on_gpu(x):
+            raise TypeError(
+                "x must be an array of CuPy, as the operator is on the GPU; got one of NumPy: "
+                "move it with cupy.asarray(x), or the operator with to_cpu()"
+            )
 
     _matmat = _matvec
     _rmatmat = _rmatvec
@@ -85,11 +147,12 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         Parameters
         ----------
         format : {"csr", "csc", "coo", "bsr", "dia", "lil", "dok"}
-            Sparse format.
+            Sparse format. On the GPU one of the first three or "dia".
 
         Returns
         -------
         scipy.sparse array of shape ``self.shape``
+            Of cupyx.scipy.sparse for an operator on the GPU.
 
         Raises
         ------
@@ -101,13 +164,13 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
     def _sparse(self, format: str) -> Any:
         raise NotImplementedError
 
-    def todense(self, backend: str = "numpy") -> Array:
+    def todense(self, backend: str | None = None) -> Array:
         """The operator as a dense matrix.
 
         Parameters
         ----------
-        backend : {"numpy"}
-            Kept for PyLops, which has the same argument.
+        backend : {"numpy", "cupy"}, optional
+            Whose array is wanted. By default NumPy's for an operator on the CPU, CuPy's for one on the GPU.
 
         Returns
         -------
@@ -118,9 +181,11 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         MemoryError
             If it does not fit the free memory.
         """
-        one_of("backend", backend, ("numpy",))
+        wanted = self.on_gpu if backend is None else one_of("backend", backend, ("numpy", "cupy")) == "cupy"
+        if wanted != self.on_gpu:
+            return (self.to_gpu() if wanted else self.to_cpu()).todense()
         nbytes = math.prod(self.shape) * self.dtype.itemsize
-        memory.require(nbytes, f"the dense matrix of shape {self.shape}")
+        (require_gpu_memory if wanted else memory.require)(nbytes, f"the dense matrix of shape {self.shape}")
         dense: Array = self.tosparse().toarray()
         return dense
 
@@ -132,7 +197,10 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         float
             To rounding for a smaller side up to 512. Beyond, to about 1e-9 of it; to 1e-6 where many singular values
             lie that close to the largest, as of a long signal. NaN if the operator has entries that are not finite.
+            That of an operator on the GPU is computed on the CPU.
         """
+        if self.on_gpu:
+            return self.to_cpu().norm()
         matrix = self._with_used_columns()
         if not np.isfinite(matrix.data).all():
             return math.nan
@@ -151,7 +219,8 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         Returns
         -------
         float
-            ``inf`` for a matrix that is singular to rounding, NaN for one with entries that are not finite.
+            ``inf`` for a matrix that is singular to rounding, NaN for one with entries that are not finite. That of an
+            operator on the GPU is computed on the CPU.
 
         Raises
         ------
@@ -165,6 +234,8 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
                 f"cond computes all singular values, for matrices up to {_DENSE_SIDE} rows or columns; "
                 f"this operator's shape is {self.shape}: use a smaller input_shape"
             )
+        if self.on_gpu:
+            return self.to_cpu().cond()
         matrix = self._with_used_columns()
         if min(matrix.shape) < min(self.shape):
             return math.inf
@@ -214,24 +285,11 @@ def _largest_singular_value(matrix: sp.csr_array) -> float:
     return math.sqrt(largest)
 
 
-def _applied(function: Callable[[Array], Array], dtype: np.dtype[Any], given: Any) -> Array:
-    """A function on vectors or columns, for input of any dtype: as NumPy promotes it, integers as float64."""
-    x = given.toarray() if sp.issparse(given) else as_array(given, "x")
-    kept = kept_dtype(x.dtype, "x")
-    x = x.astype(kept, copy=False)
-    if kept.kind == "c" and dtype.kind != "c":
-        # A real map of complex columns is that map of twice as many real ones.
-        columns = x.shape[1] if x.ndim > 1 else 1
-        parts = np.ascontiguousarray(x).reshape(len(x), columns).view(kept.type(0).real.dtype)
-        result = np.ascontiguousarray(function(parts))
-        return result.view(np.result_type(kept, result.dtype, np.complex64)).reshape(len(result), *x.shape[1:])
-    return function(x)
-
-
 def own(array: Array) -> Array:
-    """A read-only copy, safe from whoever holds the original."""
-    own = np.array(array)
-    own.setflags(write=False)
+    """A copy, safe from whoever holds the original; read-only where its library has such."""
+    own = array.copy()
+    if not on_gpu(own):
+        own.setflags(write=False)
     return own
 
 

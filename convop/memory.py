@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["available", "require"]
+__all__ = ["available", "compare", "require"]
 
 
 def available() -> int | None:
@@ -41,8 +41,14 @@ def require(nbytes: int, what: str) -> None:
         If more than `available` bytes are asked for.
     """
     free = available()
-    if free is not None and nbytes > free:
-        raise MemoryError(f"{what} takes {_human(nbytes)}, but only {_human(free)} of memory is free")
+    if free is not None:
+        compare(nbytes, free, what, "memory")
+
+
+def compare(nbytes: int, free: int, what: str, whose: str) -> None:
+    """Raise MemoryError, with the figures, if more bytes are asked for than are free."""
+    if nbytes > free:
+        raise MemoryError(f"{what} takes {_human(nbytes)}, but only {_human(free)} of {whose} is free")
 
 
 def _human(nbytes: int) -> str:

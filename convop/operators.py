@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from pylops import LinearOperator
 
 from .arguments import IntOrSequence, Padding, boolean
-from .backend import Array, as_kernel
-from .engines import Engine, make, renew
+from .backend import Array, as_kernel, on_gpu, to_cpu
+from .cuda.matrix import build as build_on_gpu
+from .engines import GPU_ENGINES, Engine, make, renew
+from .linear_operator import LinearOperator
 from .matrix import build, convert, flipped
 from .matrix_operator import MatrixOperator, own, transposed_csr
 from .spec import ConvSpec
@@ -78,6 +80,19 @@ class _Convolution(MatrixOperator):
         return self._engine.name
 
     @property
+    def on_gpu(self) -> bool:
+        """Whether the operator is on the GPU, and takes and returns CuPy's arrays."""
+        return on_gpu(self._kernel)
+
+    def _moved(self, move: Callable[[Array], Array]) -> Self:
+        moved = own(move(self._kernel))
+        engine = self._requested
+        if on_gpu(moved) and engine not in GPU_ENGINES:
+            engine = "auto"
+        other = type(self).__new__(type(self))
+        return other._set_up(self._spec, moved, self._flip, engine, self.name)
+
+    @property
     def flip(self) -> bool:
         """Whether the kernel is flipped in space."""
         return self._flip
@@ -96,6 +111,9 @@ class _Convolution(MatrixOperator):
             As this one.
         """
         taps = own(as_kernel(kernel))
+        if on_gpu(taps) != self.on_gpu:
+            here, other = ("CuPy", "NumPy") if self.on_gpu else ("NumPy", "CuPy")
+            raise TypeError(f"kernel must be an array of {here}, as the operator's is; got one of {other}")
         if taps.shape != self._kernel.shape:
             raise ValueError(f"kernel must keep the shape {self._kernel.shape}, got {taps.shape}")
         return self._same_type(taps)
@@ -131,7 +149,8 @@ class _Convolution(MatrixOperator):
         return (
             self._spec == other._spec
             and self.dtype == other.dtype
-            and np.array_equal(self._unflipped(), other._unflipped(), equal_nan=True)
+            and self.on_gpu == other.on_gpu
+            and np.array_equal(to_cpu(self._unflipped()), to_cpu(other._unflipped()), equal_nan=True)
         )
 
     def __hash__(self) -> int:
@@ -155,7 +174,7 @@ class Conv(_Convolution):
     kernel : array_like
         Taps, shape ``(*taps)``, or ``(c_out, c_in/groups, *taps)`` for an input with channels. Not
         flipped, as deep learning has it (cross-correlation). float32, float64, complex64 and complex128
-        are kept; integers and bools become float64, float16 float32.
+        are kept; integers and bools become float64, float16 float32. An array of CuPy puts the operator on the GPU.
     input_shape : int or sequence of int
         ``(*space)`` or ``(c_in, *space)``.
     stride, padding, dilation, groups, padding_mode
@@ -360,4 +379,6 @@ class ConvTranspose(_Convolution):
         return adjoint
 
     def _sparse(self, format: str) -> Any:
+        if self.on_gpu:
+            return convert(build_on_gpu(self._spec, self._taps(), adjoint=True), format)
         return transposed_csr(build(self._spec, self._unflipped()), format)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from pylops import LinearOperator
 
 from .arguments import IntOrSequence, one_of, sizes
+from .linear_operator import LinearOperator
 from .operators import Conv, ConvTranspose
 
 __all__ = ["OperatorLayer", "apply", "from_torch"]

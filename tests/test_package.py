@@ -84,15 +84,7 @@ HOMES = {
     "skimage": {"files.py"},
     "PIL": {"files.py"},
     "pytest": {"testing.py"},
-    "pylops": {
-        "matrix_operator.py",
-        "operators.py",
-        "filter_operator.py",
-        "demo.py",
-        "torch.py",
-        "bench/extras.py",
-        "bench/peers.py",
-    },
+    "pylops": {"linear_operator.py"},
     "torch": {"torch.py", "engines/torch.py", "bench/peers.py"},
     "cupy": set(),
     "mpi4py": set(),
@@ -106,6 +98,17 @@ def imported(path):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             yield node.module.partition(".")[0]
+
+
+def test_one_file_imports_cupy():
+    """By name, when it is asked for."""
+    named = set()
+    for path in FOLDER.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
+                named.add((path.relative_to(FOLDER).as_posix(), str(getattr(node.args[0], "value", node.args[0]))))
+    assert {path for path, _ in named} == {"backend.py"}
+    assert {name.partition(".")[0] for _, name in named} == {"cupy", "cupyx"}
 
 
 def test_each_dependency_has_one_home():

@@ -46,14 +46,13 @@ def extra_lines(*, quick: bool = False, repeats: int = 7) -> Iterator[Line]:
 
 def _tiny(repeats: int) -> Line:
     """A 2x2 kernel on a 3x3 image, against the bare product and what PyLops adds to it."""
-    from pylops import MatrixMult
-
+    from ..linear_operator import pylops
     from ..operators import Conv
 
     kernel = np.array([[1.0, 2.0], [3.0, 4.0]])
     A = Conv(kernel, (3, 3))
     matrix = A.tosparse()
-    dense = MatrixMult(np.ones((4, 9)))
+    dense = pylops.MatrixMult(np.ones((4, 9)))
     bare = np.ones((4, 9))
     x, image = np.ones(9), np.ones((3, 3))
 

@@ -119,11 +119,13 @@ def _pylops(problem: Problem) -> Pair:
     zeros = spec.padding_mode == "zeros"
     if not problem.workload.one_channel or not zeros or not same or max(*spec.stride, *spec.dilation) > 1:
         return None, None
-    from pylops.signalprocessing import ConvolveND
+    from ..linear_operator import pylops
 
     offset = tuple(a.taps - 1 - a.lo for a in spec.axes)
     try:
-        operator = ConvolveND(spec.input_shape, np.flip(problem.kernel), offset=offset, dtype=problem.dtype)
+        operator = pylops.signalprocessing.ConvolveND(
+            spec.input_shape, np.flip(problem.kernel), offset=offset, dtype=problem.dtype
+        )
     except ValueError:
         return None, None
     return lambda: operator @ problem.x, lambda: operator.H @ problem.y

@@ -2,6 +2,10 @@
 
 from .choose import available, make, make_filter, renew
 from .filters import Filter
+from .gpu import NAMES
 from .protocol import Engine
 
-__all__ = ["Engine", "Filter", "available", "make", "make_filter", "renew"]
+# What an operator on the GPU may be asked for.
+GPU_ENGINES = ("auto", "measure", *NAMES)
+
+__all__ = ["GPU_ENGINES", "Engine", "Filter", "available", "make", "make_filter", "renew"]

@@ -15,9 +15,9 @@ import numpy as np
 
 from .. import memory
 from ..arguments import one_of
-from ..backend import Array
+from ..backend import Array, on_gpu
 from ..spec import ConvSpec
-from . import costs
+from . import costs, gpu
 from .csr import CsrEngine
 from .direct import DirectEngine
 from .fft import FftEngine, best_transforms
@@ -147,6 +147,8 @@ def make(name: str, spec: ConvSpec, kernel: Array) -> Engine:
     ValueError
         If there is no engine of that name here.
     """
+    if on_gpu(kernel):
+        return gpu.make(name, spec, kernel)
     name = check(name)
     if name == "auto":
         name = _best(spec, kernel)
@@ -173,6 +175,8 @@ def renew(name: str, engine: Engine, spec: ConvSpec, kernel: Array) -> Engine:
     -------
     Engine
     """
+    if on_gpu(kernel):
+        return gpu.renew(name, engine, spec, kernel)
     # What suits a spec may depend on the kernel, which may be of low rank.
     wanted = _best(spec, kernel) if name == "auto" else _fastest(spec, kernel) if name == "measure" else engine.name
     return engine.with_kernel(kernel) if wanted == engine.name else _ENGINES[wanted](spec, kernel)
@@ -199,6 +203,8 @@ def make_filter(name: str, spec: ConvSpec, data: Array) -> Filter:
     ValueError
         If there is no engine of that name here.
     """
+    if on_gpu(data):
+        return gpu.make_filter(name, spec, data)
     name = check(name)
     if name in _AUTOMATIC:
         ranked = [name for _, name in _ranking(spec, data.dtype)]

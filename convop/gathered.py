@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..axis import Axis, Ints
+from .axis import Axis, Ints
 
 __all__ = ["Gathered"]
 
@@ -119,9 +119,10 @@ class Gathered:
 
 
 def _reading_within(axis: Axis) -> tuple[int, int]:
-    """Inputs that no output outside the interior can reach directly: all taps of their phase lead inside."""
+    """Inputs all taps of whose phase lead to outputs inside the interior. For none of them is ``i + lo`` negative."""
     a, b = axis.interior
-    return max(0, (a - 1) * axis.stride + axis.extent - axis.lo), min(axis.inputs, b * axis.stride - axis.lo)
+    start = max(0, -axis.lo, (a - 1) * axis.stride + axis.extent - axis.lo)
+    return start, min(axis.inputs, b * axis.stride - axis.lo)
 
 
 def _untouched(source: Ints, start: int, stop: int) -> tuple[int, int]:

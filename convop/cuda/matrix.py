@@ -1,0 +1,118 @@
+"""The sparse matrix of a spec and a kernel on the GPU, built there from the axis tables."""
+
+from __future__ import annotations
+
+from functools import reduce
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from ..backend import Array, gpu, gpu_sparse, require_gpu_memory, to_gpu
+from ..spec import ConvSpec
+from .tables import Direction
+
+__all__ = ["build", "filled", "moved"]
+
+
+def build(spec: ConvSpec, kernel: Array, *, adjoint: bool = False) -> Any:
+    """The matrix of a spec and a kernel, or its conjugate transpose, in canonical CSR on the GPU.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+        Geometry.
+    kernel : ndarray
+        Taps in the dtype of the matrix, not flipped, on the GPU.
+    adjoint : bool
+        Whether the conjugate transpose is wanted. It is built as the matrix is, with no sorting.
+
+    Returns
+    -------
+    cupyx.scipy.sparse.csr_array
+
+    Raises
+    ------
+    MemoryError
+        If it does not fit the GPU's free memory.
+    """
+    return filled(Direction(spec, adjoint), kernel)
+
+
+def filled(direction: Direction, kernel: Array, structure: tuple[Array, Array] | None = None) -> Any:
+    """The matrix of a direction and a kernel in canonical CSR, on the structure of another one of it if there is one.
+
+    Parameters
+    ----------
+    direction : Direction
+        Of the map.
+    kernel : ndarray
+        Taps in the dtype of the matrix, not flipped, on the GPU.
+    structure : (ndarray, ndarray), optional
+        Indices and row pointers.
+
+    Returns
+    -------
+    cupyx.scipy.sparse.csr_array
+    """
+    spec, cupy = direction.spec, gpu()
+    rows, columns = spec.shape[::-1] if direction.adjoint else spec.shape
+    index = spec.index_dtype
+    if structure is None:
+        # Row pointers are summed as 64-bit integers first.
+        require_gpu_memory(
+            spec.matrix_nbytes(kernel.dtype) + rows * 16, f"the matrix of {spec} with {spec.nnz} entries"
+        )
+        pointers = _pointers(direction, cupy).astype(index)
+        indices = cupy.empty(spec.nnz, index)
+    else:
+        indices, pointers = structure
+    data = cupy.empty(spec.nnz, kernel.dtype)
+    if spec.nnz:
+        direction.fill(direction.weights(kernel), pointers, indices, data)
+    return _canonical(data, indices, pointers, (rows, columns))
+
+
+def moved(matrix: sp.csr_array) -> Any:
+    """A canonical CSR matrix of SciPy on the GPU.
+
+    Parameters
+    ----------
+    matrix : scipy.sparse.csr_array
+        Canonical.
+
+    Returns
+    -------
+    cupyx.scipy.sparse.csr_array
+
+    Raises
+    ------
+    MemoryError
+        If it does not fit the GPU's free memory.
+    """
+    parts = (matrix.data, matrix.indices, matrix.indptr)
+    require_gpu_memory(sum(part.nbytes for part in parts), f"a matrix of shape {matrix.shape}")
+    data, indices, pointers = map(to_gpu, parts)
+    return _canonical(data, indices, pointers, matrix.shape)
+
+
+def _canonical(data: Array, indices: Array, pointers: Array, shape: tuple[int, int]) -> Any:
+    matrix = gpu_sparse().csr_array((data, indices, pointers), shape=shape)
+    matrix.has_sorted_indices = True
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def _pointers(direction: Direction, cupy: Any) -> Array:
+    """Where every row begins: rows of a channel are an outer product over the axes, and channels are alike."""
+    per_axis = []
+    for axis in direction.axes:
+        _, start, stop = axis.full()
+        per_axis.append(cupy.asarray(stop - start))
+    counts = reduce(lambda outer, axis: (outer[:, None] * axis).ravel(), per_axis) * direction.channels_read
+    ends = cupy.cumsum(counts)
+    channels = direction.spec.groups * direction.channels_written
+    entries = direction.spec.nnz // channels
+    pointers: Array = cupy.zeros(channels * len(ends) + 1, np.int64)
+    pointers[1:] = (cupy.arange(channels)[:, None] * entries + ends).ravel()
+    return pointers

@@ -1,0 +1,67 @@
+"""The engine that is the sparse matrix on the GPU."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from ...backend import Array, gpu
+from ...cuda.matrix import filled
+from ...cuda.tables import Direction
+from ...spec import ConvSpec
+
+__all__ = ["CsrEngine"]
+
+
+class CsrEngine:
+    """Multiplies by the CSR matrix, and by its conjugate transpose in CSR too: cuSPARSE's transposed product is slower,
+    and not the same from run to run. Each is built when it is first needed.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+        Geometry.
+    kernel : ndarray
+        Taps in the dtype of the map, not flipped, on the GPU.
+    """
+
+    name = "csr"
+
+    def __init__(self, spec: ConvSpec, kernel: Array) -> None:
+        self._spec, self._kernel = spec, kernel
+        self._directions: dict[bool, Direction] = {}
+        self._structures: dict[bool, tuple[Array, Array]] = {}
+        self._matrices: dict[bool, Any] = {}
+
+    def _matrix(self, adjoint: bool) -> Any:
+        # Threads that arrive together may both build one; either is right, and one is kept.
+        matrix = self._matrices.get(adjoint)
+        if matrix is None:
+            direction = self._directions.get(adjoint) or Direction(self._spec, adjoint)
+            matrix = filled(direction, self._kernel, self._structures.get(adjoint))
+            self._directions[adjoint] = direction
+            self._structures[adjoint] = (matrix.indices, matrix.indptr)
+            self._matrices[adjoint] = matrix
+        return matrix
+
+    def forward(self, x: Array) -> Array:
+        return self._product(x, adjoint=False)
+
+    def adjoint(self, y: Array) -> Array:
+        return self._product(y, adjoint=True)
+
+    def _product(self, x: Array, *, adjoint: bool) -> Array:
+        matrix = self._matrix(adjoint)
+        dtype = np.result_type(x.dtype, matrix.dtype)
+        if math.prod(x.shape) == 0:
+            nothing: Array = gpu().zeros((matrix.shape[0], *x.shape[1:]), dtype)
+            return nothing
+        product: Array = matrix.astype(dtype, copy=False) @ x.astype(dtype, copy=False)
+        return product
+
+    def with_kernel(self, kernel: Array) -> CsrEngine:
+        other = CsrEngine(self._spec, kernel)
+        other._directions, other._structures = self._directions, self._structures
+        return other

@@ -1,0 +1,80 @@
+"""The engine of the GPU for few channels and small kernels: each thread sums what some elements read."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+
+from ...backend import Array, namespace
+from ...cuda.tables import Direction
+from ...spec import ConvSpec
+
+__all__ = ["DirectEngine", "DirectionEngine"]
+
+
+class DirectionEngine:
+    """An engine that applies columns in one direction or the other.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+        Geometry.
+    kernel : ndarray
+        Taps in the dtype of the map, not flipped, on the GPU.
+    """
+
+    name: str
+
+    def __init__(self, spec: ConvSpec, kernel: Array) -> None:
+        self._spec, self._kernel = spec, kernel
+
+    def forward(self, x: Array) -> Array:
+        return self._apply(x, adjoint=False)
+
+    def adjoint(self, y: Array) -> Array:
+        return self._apply(y, adjoint=True)
+
+    def _apply(self, x: Array, *, adjoint: bool) -> Array:
+        dtype = np.result_type(x.dtype, self._kernel.dtype)
+        columns = namespace(x).ascontiguousarray(x.reshape(len(x), -1).T, dtype=dtype)
+        result = self._columns(columns, adjoint)
+        return result[0] if x.ndim == 1 else result.T
+
+    def with_kernel(self, kernel: Array) -> Self:
+        return type(self)(self._spec, kernel)
+
+    def _columns(self, columns: Array, adjoint: bool) -> Array:
+        """Columns of results, ``(P, elements)``, from columns of what is read."""
+        raise NotImplementedError
+
+
+class DirectEngine(DirectionEngine):
+    """One kernel for both directions. No matrix, no atomic additions: results are the same from run to run.
+
+    NaN and infinities stay where the kernel reads them.
+    """
+
+    name = "direct"
+
+    def __init__(self, spec: ConvSpec, kernel: Array) -> None:
+        super().__init__(spec, kernel)
+        self._directions: dict[bool, Direction] = {}
+        self._weights: dict[tuple[bool, str], Array] = {}
+
+    def with_kernel(self, kernel: Array) -> Self:
+        other = super().with_kernel(kernel)
+        other._directions = self._directions
+        return other
+
+    def _columns(self, columns: Array, adjoint: bool) -> Array:
+        # Threads that arrive together may both make one; either is right, and one is kept.
+        direction = self._directions.get(adjoint)
+        if direction is None:
+            direction = self._directions[adjoint] = Direction(self._spec, adjoint)
+        dtype: np.dtype[Any] = columns.dtype
+        weights = self._weights.get((adjoint, dtype.char))
+        if weights is None:
+            weights = direction.weights(self._kernel.astype(dtype, copy=False))
+            self._weights[adjoint, dtype.char] = weights
+        return direction.correlate(columns, weights)

@@ -1,0 +1,329 @@
+"""A CuPy without a GPU: its arrays hold NumPy's and give none of them away, its kernels are compiled for the CPU.
+
+What the package does with CuPy is run as it is, with two things checked that a GPU would not say: arrays never become
+NumPy's unless they are asked to (`get`), nor the other way round, and kernels read and write inside their arrays.
+"""
+
+import ctypes
+import functools
+import re
+import shutil
+import subprocess
+import tempfile
+import types
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+import scipy.sparse as sp
+
+# Names of CuPy that were used, for a test that looks them up in the real one.
+used = set()
+
+
+class ndarray:
+    """An array "on the GPU"."""
+
+    __module__ = "cupy"
+    __array_priority__ = 100
+
+    def __init__(self, array):
+        self._array = array
+
+    def __array__(self, *_, **__):
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        if method != "__call__":
+            return NotImplemented
+        return _called(ufunc, inputs, kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        return _called(function, args, kwargs)
+
+    def get(self):
+        return self._array.copy()
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        value = getattr(self._array, name)
+        used.add(f"ndarray.{name}")
+        if callable(value):
+            return functools.partial(_method, name, self)
+        return _wrapped(value)
+
+    def __getitem__(self, key):
+        return _wrapped(self._array[_unwrapped(key)])
+
+    def __setitem__(self, key, value):
+        self._array[_unwrapped(key)] = _unwrapped(value)
+
+    def __len__(self):
+        return len(self._array)
+
+    def __iter__(self):
+        return (_wrapped(value) for value in self._array)
+
+    def __bool__(self):
+        return bool(self._array)
+
+    def __float__(self):
+        return float(self._array)
+
+    def __int__(self):
+        return int(self._array)
+
+    def __complex__(self):
+        return complex(self._array)
+
+    def __repr__(self):
+        return repr(self._array)
+
+    def __reduce__(self):
+        return ndarray, (self._array,)
+
+
+def _method(name, array, *args, **kwargs):
+    return _called(getattr(array._array, name), args, kwargs)
+
+
+def _operators():
+    for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
+        for full in (f"__{name}__", f"__r{name}__", f"__i{name}__"):
+            setattr(ndarray, full, functools.partialmethod(_operated, full))
+    for name in ("eq", "ne", "lt", "le", "gt", "ge"):
+        setattr(ndarray, f"__{name}__", functools.partialmethod(_operated, f"__{name}__"))
+    for name in ("neg", "abs", "pos", "invert"):
+        setattr(ndarray, f"__{name}__", functools.partialmethod(_operated, f"__{name}__"))
+    ndarray.__hash__ = None
+
+
+def _operated(self, name, *others):
+    for other in others:
+        if not isinstance(other, (ndarray, np.generic, int, float, complex, bool)):
+            return NotImplemented
+    result = getattr(self._array, name)(*(_unwrapped(other) for other in others))
+    if name.startswith("__i") and name != "__invert__":
+        return self
+    return NotImplemented if result is NotImplemented else _wrapped(result)
+
+
+_operators()
+
+
+def _called(function, args, kwargs):
+    args, kwargs = _unwrapped(args), {k: _unwrapped(v) for k, v in kwargs.items()}
+    return _wrapped(function(*args, **kwargs))
+
+
+def _unwrapped(value):
+    if isinstance(value, ndarray):
+        return value._array
+    if isinstance(value, np.ndarray) and value.ndim:
+        raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+    if type(value) in (tuple, list):
+        return type(value)(_unwrapped(v) for v in value)
+    return value
+
+
+def _wrapped(value):
+    if isinstance(value, np.ndarray):
+        return ndarray(value)
+    if isinstance(value, np.generic):  # CuPy has no scalars: reductions and elements are arrays without axes
+        return ndarray(np.asarray(value))
+    if type(value) in (tuple, list):
+        if all(isinstance(v, int) for v in value):
+            return value
+        return type(value)(_wrapped(v) for v in value)
+    return value
+
+
+# Kernels.
+
+_PRELUDE = """
+#include <cmath>
+#define __global__
+#define __device__
+#define __restrict__
+using std::fma;
+struct Three { unsigned x, y, z; };
+static Three threadIdx, blockIdx, blockDim, gridDim;
+"""
+
+_LOOPS = """
+extern "C" void run_{name}(Three grid, Three block, {parameters}) {{
+    gridDim = grid; blockDim = block;
+    for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++) for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
+    for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++) for (threadIdx.z = 0; threadIdx.z < block.z; threadIdx.z++)
+    for (threadIdx.y = 0; threadIdx.y < block.y; threadIdx.y++)
+    for (threadIdx.x = 0; threadIdx.x < block.x; threadIdx.x++) {name}({names});
+}}
+"""
+
+WALL = 64
+
+
+class Three(ctypes.Structure):
+    _fields_ = [(axis, ctypes.c_uint) for axis in "xyz"]
+
+    @classmethod
+    def of(cls, sizes):
+        return cls(*sizes, *(1,) * (3 - len(sizes)))
+
+
+@functools.cache
+def _library(code, options):
+    compiler = shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
+    assert compiler, "these tests compile the kernels for the CPU, which takes a C++ compiler: install g++"
+    loops = ""
+    for name, parameters in re.findall(r'extern "C" __global__ void (\w+)\(([^)]*)\)', code):
+        names = ", ".join(re.findall(r"(\w+)\s*(?:,|$)", parameters))
+        loops += _LOOPS.format(name=name, parameters=parameters, names=names)
+    folder = Path(tempfile.mkdtemp(prefix="host-cupy-"))
+    (folder / "code.cpp").write_text(_PRELUDE + code + loops)
+    command = [
+        compiler,
+        "-O1",
+        "-w",
+        "-shared",
+        "-fPIC",
+        *options,
+        str(folder / "code.cpp"),
+        "-o",
+        str(folder / "code.so"),
+    ]
+    subprocess.run(command, check=True)
+    library = ctypes.CDLL(str(folder / "code.so"))
+    shutil.rmtree(folder)
+    return library
+
+
+class RawModule:
+    def __init__(self, *, code, options=()):
+        self._library = _library(code, tuple(options))
+
+    def get_function(self, name):
+        return functools.partial(_launch, getattr(self._library, f"run_{name}"))
+
+
+def _launch(function, grid, block, args):
+    assert all(n > 0 for n in (*grid, *block)), (grid, block)
+    assert all(n <= 65535 for n in grid[1:])
+    assert np.prod(block) <= 1024
+    values, walled = [], []
+    for arg in args:
+        if isinstance(arg, ndarray):
+            given = arg._array
+            assert given.flags.c_contiguous
+            # What is read beyond an array shows in the result, what is written beyond shows in its walls.
+            wall = np.nan if given.dtype.kind in "fc" else 2**30
+            inside = np.full(given.size + 2 * WALL, wall, given.dtype)
+            inside[WALL : WALL + given.size] = given.ravel()
+            walled.append((given, inside, wall))
+            values.append(ctypes.c_void_p(inside.ctypes.data + WALL * given.itemsize))
+        else:
+            values.append({4: ctypes.c_int, 8: ctypes.c_longlong}[arg.itemsize](arg))
+    function(Three.of(grid), Three.of(block), *values)
+    for given, inside, wall in walled:
+        for side in (inside[:WALL], inside[WALL + given.size :]):
+            np.testing.assert_array_equal(side, np.full(WALL, wall, given.dtype))
+        given[...] = inside[WALL : WALL + given.size].reshape(given.shape)
+
+
+# Sparse matrices.
+
+
+class csr_array:
+    __module__ = "cupyx.scipy.sparse"
+    __array_priority__ = 100
+
+    def __init__(self, of, shape=None):
+        if isinstance(of, tuple):
+            assert all(isinstance(part, ndarray) for part in of)
+            of = sp.csr_array(tuple(part._array for part in of), shape=shape)
+        self._matrix = of
+
+    shape = property(lambda self: self._matrix.shape)
+    ndim = property(lambda self: self._matrix.ndim)
+    dtype = property(lambda self: self._matrix.dtype)
+    nnz = property(lambda self: self._matrix.nnz)
+    format = property(lambda self: self._matrix.format)
+    data = property(lambda self: ndarray(self._matrix.data))
+    indices = property(lambda self: ndarray(self._matrix.indices))
+    indptr = property(lambda self: ndarray(self._matrix.indptr))
+
+    def __matmul__(self, other):
+        if isinstance(other, np.ndarray):
+            raise TypeError("Unsupported type <class 'numpy.ndarray'>")
+        return ndarray(self._matrix @ other._array)
+
+    def astype(self, dtype, copy=True):
+        return csr_array(self._matrix.astype(dtype, copy=copy))
+
+    def conj(self):
+        return csr_array(self._matrix.conj())
+
+    T = property(lambda self: csr_array(self._matrix.T))
+
+    def toarray(self):
+        return ndarray(self._matrix.toarray())
+
+    def asformat(self, format):
+        assert format in ("csr", "csc", "coo", "dia")  # CuPy has no others
+        return csr_array(self._matrix.asformat(format))
+
+    def get(self):
+        return self._matrix.copy()
+
+
+def _wrapping(name, functions, accepting=()):
+    """A module whose functions take and give arrays of this library only; some also take NumPy's."""
+    module = types.ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+
+    def attribute(wanted):
+        if wanted.startswith("__"):
+            raise AttributeError(wanted)
+        value = getattr(functions, wanted)
+        used.add(f"{name}.{wanted}")
+        if wanted in accepting:
+            return lambda value_, *args, **kwargs: ndarray(
+                getattr(np, wanted)(value_._array if isinstance(value_, ndarray) else value_, *args, **kwargs)
+            )
+        if isinstance(value, type) or not callable(value):
+            return value
+        return lambda *args, **kwargs: _called(value, args, kwargs)
+
+    module.__getattr__ = attribute
+    return module
+
+
+class _Pool:
+    @staticmethod
+    def free_bytes():
+        return 0
+
+
+def modules():
+    """What to put into `sys.modules`."""
+    cupy = _wrapping("cupy", np, accepting=("asarray", "array", "ascontiguousarray"))
+    cupy.ndarray, cupy.RawModule = ndarray, RawModule
+    cupy.get_default_memory_pool = _Pool
+    cupy.cuda = types.SimpleNamespace(
+        is_available=lambda: True,
+        runtime=types.SimpleNamespace(memGetInfo=lambda: (2**34, 2**35), getDeviceCount=lambda: 1),
+    )
+    sparse = types.ModuleType("cupyx.scipy.sparse")
+    sparse.csr_array = csr_array
+    sparse.linalg = types.ModuleType("cupyx.scipy.sparse.linalg")
+    fft = _wrapping("cupyx.scipy.fft", scipy.fft)
+    parents = {name: types.ModuleType(name) for name in ("cupyx", "cupyx.scipy")}
+    return {
+        **parents,
+        "cupy": cupy,
+        "cupyx.scipy.sparse": sparse,
+        "cupyx.scipy.sparse.linalg": sparse.linalg,
+        "cupyx.scipy.fft": fft,
+    }

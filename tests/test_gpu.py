@@ -1,0 +1,368 @@
+"""Operators on the GPU: on a CuPy that runs on the CPU (`host_cupy`), and on a real one where there is one (`gpu`)."""
+
+import pickle
+import sys
+
+import host_cupy
+import numpy as np
+import oracle
+import pytest
+import scipy.sparse as sp
+import strategies
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+import convop
+from convop import Conv, ConvFilter, ConvSpec, ConvTranspose, kernel2matrix
+from convop.axis import PADDING_MODES, Axis
+from convop.cuda.tables import Direction
+from convop.gathered import Gathered
+from convop.testing import dottest
+
+ENGINES = ("csr", "direct", "fft")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cupy():
+    """The stand-in, in place of whatever CuPy is installed."""
+    modules = host_cupy.modules()
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
+    yield modules["cupy"]
+    for name, module in before.items():
+        if module is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = module
+
+
+def integers(rng, shape, dtype):
+    values = rng.integers(-4, 5, shape)
+    return (values + 1j * rng.integers(-4, 5, shape) if np.dtype(dtype).kind == "c" else values).astype(dtype)
+
+
+def assert_close(got, expected, tolerance):
+    assert got.dtype == expected.dtype
+    assert got.shape == expected.shape
+    scale = np.abs(expected).max(initial=1)
+    assert np.abs(got - expected).max(initial=0) <= tolerance * scale
+
+
+def tolerance(engine, dtype):
+    """Integers are summed exactly but by transforms."""
+    return 100 * np.finfo(dtype).eps if engine == "fft" else 0
+
+
+@st.composite
+def axes(draw):
+    taps, dilation, inputs = draw(st.integers(1, 6)), draw(st.integers(1, 4)), draw(st.integers(1, 20))
+    lo = draw(st.integers(-3, inputs + 3))
+    missing = max(dilation * (taps - 1) + 1 - inputs - lo, -3)
+    hi = draw(st.integers(missing, max(missing, 0) + 5))
+    return Axis(inputs, taps, draw(st.integers(1, 5)), dilation, lo, hi, draw(st.sampled_from(PADDING_MODES)))
+
+
+@settings(max_examples=1000, deadline=None)
+@given(axis=axes(), adjoint=st.booleans())
+def test_what_is_gathered_is_the_axis_or_its_transpose(axis, adjoint):
+    weights = 3.0 ** np.arange(axis.taps)
+    expected = np.zeros((axis.outputs, axis.inputs))
+    for output in range(axis.outputs):
+        for tap in range(axis.taps):
+            source = oracle.extended_index(output * axis.stride + tap * axis.dilation - axis.lo, axis.inputs, axis.mode)
+            if source is not None:
+                expected[output, source] += weights[tap]
+    gathered = Gathered.of(axis, adjoint=adjoint)
+    got = np.zeros((gathered.written, gathered.read))
+    for element, (base, start, stop) in enumerate(zip(*gathered.full(), strict=True)):
+        columns = base + gathered.offset[start:stop]
+        assert (np.diff(columns) > 0).all()
+        for column, entry in zip(columns, range(start, stop), strict=True):
+            assert column >= 0
+            got[element, column] = weights[gathered.taps[gathered.first[entry] : gathered.first[entry + 1]]].sum()
+    assert_array_equal(got, expected.T if adjoint else expected)
+
+
+@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize(("stride", "dilation"), [(1, 1), (4, 1), (1, 3), (2, 3), (3, 2)])
+def test_most_elements_are_gathered_alike(mode, stride, dilation):
+    """Lists are for the ends of an axis, and stay as small as the kernel."""
+    axis = Axis(100_000, 8, stride, dilation, 4, 4, mode)
+    for adjoint in (False, True):
+        gathered = Gathered.of(axis, adjoint=adjoint)
+        assert len(gathered.base) <= 4 * axis.extent
+        assert len(gathered.offset) <= 8 * (4 * axis.extent + 1)
+
+
+def assert_agrees(case, engine, columns, seed, cupy):
+    """With the plain loops of the oracle: forward, transposed and adjoint, one vector and a batch."""
+    rng = np.random.default_rng(seed)
+    dtype = case.kernel.dtype
+    dense, _ = oracle.dense_matrix(case.kernel, case.input_shape, flip=case.flip, **case.parameters)
+    A = Conv(cupy.asarray(case.kernel), case.input_shape, flip=case.flip, engine=engine, **case.parameters)
+    assert A.engine == engine
+    assert A.on_gpu
+    assert A.shape == dense.shape
+    for operator, matrix in ((A, dense), (A.T, dense.T), (A.H, dense.conj().T)):
+        for shape in ((matrix.shape[1],), (matrix.shape[1], columns)):
+            x = integers(rng, shape, dtype)
+            apply = operator.matvec if x.ndim == 1 else operator.matmat
+            assert_close(apply(cupy.asarray(x)).get(), (matrix @ x).astype(dtype), tolerance(engine, dtype))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@settings(max_examples=150, deadline=None)
+@given(case=strategies.cases(), columns=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
+def test_engines_agree_with_the_oracle(cupy, engine, case, columns, seed):
+    assert_agrees(case, engine, columns, seed, cupy)
+
+
+# Large enough for tiles of rows in both directions, with what is left of them.
+LARGE = [
+    ((37, 41), (3, 3), {"padding": 1}),
+    ((70, 19), (5, 4), {"padding": 2, "stride": (1, 3)}),
+    ((90, 23), (7, 3), {"padding": (3, 1), "stride": (2, 1)}),
+    ((120, 23), (7, 3), {"padding": (3, 1), "stride": (3, 2), "dilation": (2, 1)}),
+    ((150, 9), (4, 2), {"padding": 5, "stride": (4, 1), "dilation": (6, 1)}),
+    ((100, 9), (2, 2), {"stride": (5, 1)}),
+    ((5, 40, 21), (2, 3, 3), {"padding": 1, "stride": (2, 1, 1)}),
+    ((6, 60, 11), (4, 3, 3, 3), {"padding": 1, "groups": 2}),
+    ((33, 12), (9, 9), {"padding": "full", "dilation": 2}),
+    ((60, 12), (40, 3), {"padding": "same"}),
+    ((60, 200), (1, 3), {"padding": ((0, 0), (-2, -3))}),
+    ((500,), (9,), {"padding": 4, "stride": 2}),
+    ((1, 300), (1, 5), {}),
+    ((9, 33, 7, 5), (2, 3, 2, 1), {"padding": "same"}),
+]
+
+
+@pytest.mark.parametrize("mode", PADDING_MODES)
+@pytest.mark.parametrize(("input_shape", "kernel_shape", "parameters"), LARGE)
+@pytest.mark.parametrize("dtype", ["float32", "complex128"])
+def test_tiles_agree_with_the_matrix(cupy, input_shape, kernel_shape, parameters, mode, dtype):
+    rng = np.random.default_rng(0)
+    kernel = integers(rng, kernel_shape, dtype)
+    A = Conv(cupy.asarray(kernel), input_shape, padding_mode=mode, engine="direct", **parameters)
+    matrix = kernel2matrix(kernel, input_shape, padding_mode=mode, **parameters)
+    x, y = integers(rng, (A.shape[1], 2), dtype), integers(rng, (A.shape[0], 2), dtype)
+    assert_array_equal((A @ cupy.asarray(x)).get(), matrix @ x)
+    assert_array_equal((A.H @ cupy.asarray(y)).get(), matrix.conj().T @ y)
+
+
+def test_tiles_are_used_where_they_can_be():
+    """Every row of a large plane but those at its ends, in both directions."""
+    for parameters, tiled in (
+        ({}, (8, 8)),
+        ({"stride": 2}, (8, 8)),
+        ({"dilation": (20, 1)}, (0, 0)),
+        ({"stride": 60}, (0, 8)),
+    ):
+        spec = ConvSpec((4000, 64), (7, 7), padding=3, **parameters)
+        for adjoint, rows in zip((False, True), tiled, strict=True):
+            direction = Direction(spec, adjoint)
+            together, taps, _, _ = direction.rows_of_a_tile(4)
+            assert (together if taps else 0) == rows
+            tasks = direction.tasks(together)
+            written = np.concatenate([first + step * np.arange(skip, n) for first, n, step, skip in tasks.tolist()])
+            assert_array_equal(np.sort(written), np.arange(direction.axes[-2].written))  # each once
+            if rows:
+                assert (tasks[:, 1] == 1).sum() <= 30
+
+
+@settings(max_examples=150, deadline=None)
+@given(case=strategies.cases(), adjoint=st.booleans())
+def test_matrices_are_those_of_the_cpu(cupy, case, adjoint):
+    arguments = {"flip": case.flip, **case.parameters}
+    expected = kernel2matrix(case.kernel, case.input_shape, **arguments)
+    got = kernel2matrix(cupy.asarray(case.kernel), case.input_shape, **arguments)
+    A = Conv(cupy.asarray(case.kernel), case.input_shape, **arguments)
+    if adjoint:
+        got, expected = A.T.tosparse(), Conv(case.kernel, case.input_shape, **arguments).T.tosparse()
+    assert isinstance(got, host_cupy.csr_array)
+    assert got.has_canonical_format
+    for part in ("indptr", "indices", "data"):
+        mine, theirs = getattr(got, part).get(), getattr(expected, part)
+        assert mine.dtype == theirs.dtype
+        assert_array_equal(mine, theirs)
+
+
+def test_formats_of_matrices(cupy):
+    kernel = cupy.asarray(np.ones((2, 2)))
+    for format in ("csr", "csc", "coo", "dia"):
+        assert kernel2matrix(kernel, (3, 3), format=format).format == format
+    with pytest.raises(ValueError, match="format of a matrix on the GPU must be one of csr, csc, coo, dia; got 'bsr'"):
+        kernel2matrix(kernel, (3, 3), format="bsr")
+
+
+def test_wide_integers_are_used_for_what_int_cannot_count(cupy, monkeypatch):
+    from convop.cuda import tables
+
+    monkeypatch.setattr(tables, "_MOST_INT", 100)
+    rng = np.random.default_rng(0)
+    kernel, x = integers(rng, (3, 3), "float64"), integers(rng, (40, 30), "float64")
+    for engine in ("direct", "csr"):
+        A = Conv(cupy.asarray(kernel), (40, 30), padding=1, engine=engine)
+        assert_array_equal((A @ cupy.asarray(x)).get(), Conv(kernel, (40, 30), padding=1, engine="csr") @ x)
+    spec = ConvSpec((2**16, 2**16), (3, 3), padding=1)
+    monkeypatch.undo()
+    assert Direction(spec, False).kernels(np.dtype("float32"), 1).wide
+    assert Direction(spec, False).kernels(np.dtype("float32"), 1).index == "long long"
+    small = ConvSpec((2**14, 2**14), (3, 3), padding=1)
+    assert not Direction(small, True).kernels(np.dtype("float32"), 7).wide
+    assert Direction(small, True).kernels(np.dtype("float32"), 8).wide
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    case=strategies.cases(), columns=st.integers(1, 3), seed=st.integers(0, 2**32 - 1), engine=st.sampled_from(ENGINES)
+)
+def test_filters_agree_with_the_cpu(cupy, case, columns, seed, engine):
+    rng = np.random.default_rng(seed)
+    dtype = case.kernel.dtype
+    data = integers(rng, case.input_shape, dtype)
+    arguments = {"flip": case.flip, **case.parameters}
+    F = ConvFilter(cupy.asarray(data), case.kernel.shape, engine=engine, **arguments)
+    exact = ConvFilter(data, case.kernel.shape, engine="csr", **arguments)
+    assert (F.engine, F.on_gpu, F.H.on_gpu) == (engine, True, True)
+    for gpu, cpu, part in ((F, exact, tolerance(engine, dtype)), (F.H, exact.H, 0), (F.T, exact.T, 0)):
+        for shape in ((cpu.shape[1],), (cpu.shape[1], columns)):
+            k = integers(rng, shape, dtype)
+            got, expected = (gpu.matvec, cpu.matvec) if k.ndim == 1 else (gpu.matmat, cpu.matmat)
+            assert_close(got(cupy.asarray(k)).get(), expected(k), part)
+
+
+def test_gradients_in_chunks(cupy):
+    """Of as many outputs as are summed by several threads."""
+    rng = np.random.default_rng(0)
+    data, y = integers(rng, (3, 60, 61), "float64"), integers(rng, (4, 60, 61), "float64")
+    arguments = {"padding": "same", "padding_mode": "reflect"}
+    F = ConvFilter(cupy.asarray(data), (4, 3, 3, 3), **arguments)
+    assert_array_equal((F.H @ cupy.asarray(y)).get(), ConvFilter(data, (4, 3, 3, 3), **arguments).H @ y)
+
+
+@pytest.mark.parametrize("make", [Conv, ConvTranspose, ConvFilter])
+def test_operators_move(cupy, make):
+    rng = np.random.default_rng(0)
+    kernel, shape = integers(rng, (4, 3), "float64"), (9, 8)
+    A = (
+        make(kernel, shape, padding=1, engine="gemm")
+        if make is not ConvFilter
+        else make(integers(rng, shape, float), (4, 3))
+    )
+    G = A.to_gpu()
+    assert type(G) is type(A)
+    assert (A.on_gpu, G.on_gpu, G.to_cpu().on_gpu) == (False, True, False)
+    assert (G.spec, G.dims, G.dimsd, G.dtype, G.name) == (A.spec, A.dims, A.dimsd, A.dtype, A.name)
+    x = integers(rng, A.dims, "float64")
+    y = G @ cupy.asarray(x)
+    assert isinstance(y, cupy.ndarray)
+    assert_array_equal(y.get(), A @ x)
+    assert_array_equal(G.to_cpu() @ x, A @ x)
+    assert_array_equal(G.to_gpu().todense().get(), A.todense())
+    assert_array_equal(G.todense(backend="numpy"), A.todense())
+    assert_array_equal(A.todense(backend="cupy").get(), A.todense())
+    assert_array_equal(G.H.to_cpu().todense(), A.H.todense())
+    assert_array_equal(pickle.loads(pickle.dumps(G)).todense().get(), A.todense())
+    assert G.norm() == A.norm()
+    assert G.cond() == A.cond()
+    if make is not ConvFilter:
+        assert G == G.T.T
+        assert G != A
+        assert G.to_cpu() == A
+        assert hash(G) == hash(G.to_gpu())
+        assert (G.with_kernel(cupy.asarray(2 * kernel)) @ cupy.asarray(x)).get().tolist() == (2 * (A @ x)).tolist()
+
+
+def test_complex_input_of_a_real_operator(cupy):
+    rng = np.random.default_rng(0)
+    kernel, x = integers(rng, (3, 3), "float32"), integers(rng, (7, 6, 2), "complex128")
+    for engine in ENGINES:
+        A = Conv(cupy.asarray(kernel), (7, 6), padding=1, engine=engine)
+        assert_close((A @ cupy.asarray(x)).get(), Conv(kernel, (7, 6), padding=1, engine="csr") @ x, 1e-13)
+
+
+def test_errors_say_what_to_move(cupy):
+    kernel, x = np.ones((2, 2)), np.ones((3, 3))
+    A = Conv(kernel, (3, 3))
+    G = Conv(cupy.asarray(kernel), (3, 3))
+    with pytest.raises(TypeError, match=r"x must be an array of CuPy, as the operator is on the GPU; got one of NumPy"):
+        G @ x
+    with pytest.raises(TypeError, match=r"x must be an array of NumPy, as the operator is on the CPU; got one of CuPy"):
+        A @ cupy.asarray(x)
+    with pytest.raises(TypeError, match=r"kernel must be an array of CuPy, as the operator's is; got one of NumPy"):
+        G.with_kernel(kernel)
+    with pytest.raises(TypeError, match=r"kernel must be an array of NumPy, as the operator's is; got one of CuPy"):
+        A.with_kernel(cupy.asarray(kernel))
+    with pytest.raises(
+        ValueError, match=r"engine of an operator on the GPU must be one of auto, measure, csr, .*'gemm'"
+    ):
+        Conv(cupy.asarray(kernel), (3, 3), engine="gemm")
+    with pytest.raises(ValueError, match=r"x must have the shape \(3, 3\) or \(9,\)"):
+        G @ cupy.asarray(np.ones((4, 3)))
+    with pytest.raises(TypeError, match="dtype=float32 would drop the imaginary part"):
+        Conv(cupy.asarray(kernel * 1j), (3, 3), dtype="float32")
+
+
+def test_memory_is_asked_for_first(cupy, monkeypatch):
+    monkeypatch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (10**6, 10**9))
+    with pytest.raises(MemoryError, match=r"the matrix of ConvSpec.* takes .* but only 976.6 KiB of the GPU's memory"):
+        kernel2matrix(cupy.asarray(np.ones((3, 3))), (1000, 1000))
+    with pytest.raises(MemoryError, match="the transformed kernel of ConvSpec"):
+        Conv(cupy.asarray(np.ones((9, 9, 3, 3))), (9, 100, 100), engine="fft") @ cupy.asarray(np.ones((9, 100, 100)))
+    with pytest.raises(MemoryError, match="the dense matrix"):
+        Conv(cupy.asarray(np.ones((3, 3))), (50, 50)).todense()
+
+
+def test_auto_looks_at_the_number_of_taps(cupy):
+    assert Conv(cupy.asarray(np.ones((3, 3))), (64, 64)).engine == "direct"
+    assert Conv(cupy.asarray(np.ones((31, 31))), (64, 64)).engine == "fft"
+    A = Conv(cupy.asarray(np.ones((31, 31))), (64, 64))
+    assert A.with_kernel(cupy.asarray(np.zeros((31, 31)))).engine == "fft"
+
+
+def test_measuring_is_done_once(cupy, monkeypatch):
+    from convop.engines.gpu import choose
+
+    stream = type("Stream", (), {"synchronize": lambda self: None})
+    monkeypatch.setattr(cupy.cuda, "get_current_stream", stream, raising=False)
+    monkeypatch.setattr(choose, "_measured", {})
+    A = Conv(cupy.asarray(np.ones((3, 3))), (20, 20), engine="measure")
+    assert A.engine in ENGINES
+    monkeypatch.setattr(choose, "_fastest", lambda *_: pytest.fail("measured again"))
+    assert A.with_kernel(cupy.asarray(np.zeros((3, 3)))).engine == A.engine
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_dottest_runs_on_the_gpu(cupy, engine, dtype):
+    rng = np.random.default_rng(0)
+    kernel = integers(rng, (2, 3, 3), dtype)
+    A = Conv(cupy.asarray(kernel), (5, 9, 8), stride=(1, 2, 1), padding="same", padding_mode="reflect", engine=engine)
+    assert dottest(A).passed
+    assert dottest(A.T).passed
+
+
+def test_dottest_of_other_operators_on_the_gpu(cupy):
+    A = Conv(cupy.asarray(np.ones((3, 3))), (7, 6), padding=1)
+    for op in (2 * A, A.T @ A, A.tosparse(), A.todense()):
+        assert dottest(op).passed
+
+    class Wrong:
+        shape, dtype = A.shape, A.dtype
+        matvec = staticmethod(A.matvec)
+        rmatvec = staticmethod(lambda y: 2 * A.rmatvec(y))
+
+    with pytest.raises(AssertionError, match="relative error"):
+        dottest(Wrong())
+
+
+def test_nothing_stays_of_shared_arrays(cupy):
+    kernel = cupy.asarray(np.ones((2, 2)))
+    A = Conv(kernel, (3, 3))
+    kernel[0, 0] = 100
+    assert A.kernel.get().max() == 1
+    x = cupy.asarray(np.ones((3, 3)))
+    A @ x
+    assert (x.get() == 1).all()
+    assert sp.issparse(convop.kernel2matrix([[1.0]], (2, 2)))
