@@ -45,6 +45,12 @@ class ndarray:
     def get(self):
         return self._array.copy()
 
+    def __dlpack__(self, **kwargs):
+        return self._array.__dlpack__(**kwargs)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
@@ -308,7 +314,7 @@ class _Pool:
 
 def modules():
     """What to put into `sys.modules`."""
-    cupy = _wrapping("cupy", np, accepting=("asarray", "array", "ascontiguousarray"))
+    cupy = _wrapping("cupy", np, accepting=("asarray", "array", "ascontiguousarray", "from_dlpack"))
     cupy.ndarray, cupy.RawModule = ndarray, RawModule
     cupy.get_default_memory_pool = _Pool
     cupy.cuda = types.SimpleNamespace(

@@ -1,4 +1,4 @@
-"""With CuPy installed: without a GPU what is left of it, and on a GPU (`-m gpu`) the operators themselves."""
+"""With CuPy installed, on a machine without a GPU: what is left of it, and whether its kernels compile."""
 
 import itertools
 import os
@@ -13,8 +13,7 @@ cupy = pytest.importorskip("cupy", reason="CuPy is not installed")
 
 import host_cupy
 
-import convop
-from convop import Conv, ConvFilter, kernel2matrix
+from convop import Conv, ConvFilter
 from convop.cuda.tables import Kernels, source
 
 pytestmark = pytest.mark.cupy
@@ -128,18 +127,3 @@ def test_what_the_stand_in_has_cupy_has():
         assert (
             hasattr(cupyx.scipy.sparse.csr_array, name) or name.startswith("_") or name in ("data", "indices", "indptr")
         )
-
-
-# On a GPU.
-
-gpu = pytest.mark.gpu
-
-
-@gpu
-def test_the_gpu_is_there():
-    assert HAS_GPU
-    assert (
-        kernel2matrix(cupy.ones((2, 2)), (3, 3)).get().toarray().tolist()
-        == kernel2matrix(np.ones((2, 2)), (3, 3)).toarray().tolist()
-    )
-    assert convop.Conv(np.ones((2, 2)), (3, 3)).to_gpu().on_gpu

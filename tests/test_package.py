@@ -106,9 +106,10 @@ def test_one_file_imports_cupy():
     for path in FOLDER.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "import_module":
-                named.add((path.relative_to(FOLDER).as_posix(), str(getattr(node.args[0], "value", node.args[0]))))
-    assert {path for path, _ in named} == {"backend.py"}
-    assert {name.partition(".")[0] for _, name in named} == {"cupy", "cupyx"}
+                name = str(getattr(node.args[0], "value", ""))
+                if name.startswith("cupy"):
+                    named.add(path.relative_to(FOLDER).as_posix())
+    assert named == {"backend.py"}
 
 
 def test_each_dependency_has_one_home():

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..axis import Ints
-from ..backend import Array
+from ..backend import Array, namespace
 from ..spec import ConvSpec
 from .extend import Plan
 
@@ -47,7 +47,8 @@ def parts_of(dtype: npt.DTypeLike) -> int:
 
 def as_columns(x: Array, dtype: np.dtype[Any]) -> Array:
     """Columns one after another, ``(P, elements)``, contiguous and of a dtype. It may be the caller's own."""
-    return np.ascontiguousarray(x.reshape(len(x), -1).T, dtype=dtype)
+    columns: Array = namespace(x).ascontiguousarray(x.reshape(len(x), -1).T, dtype=dtype)
+    return columns
 
 
 def read_only(array: Array) -> Array:

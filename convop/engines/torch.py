@@ -1,22 +1,29 @@
-"""The engine that calls PyTorch, whose oneDNN is fast for float32 and many channels."""
+"""The engine that calls PyTorch, whose oneDNN, and cuDNN on a GPU, are fast for float32 and many channels."""
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..axis import Axis
-from ..backend import Array
+from ..backend import Array, namespace, on_gpu, to_cpu
 from ..spec import ConvSpec
 from .filters import PlaneFilter
+from .folding import positions_of
 from .planes import as_columns, parts_of, real_of, real_weights
 
-__all__ = ["TorchEngine", "TorchFilter"]
+__all__ = ["TorchEngine", "TorchFilter", "has_gpu"]
 
 # PyTorch has convolutions of up to three dimensions; further ones are sums over the taps of their axes.
 _MOST_AXES = 3
+
+
+def has_gpu() -> bool:
+    """Whether PyTorch can use a GPU."""
+    return bool(torch.cuda.is_available())
 
 
 class TorchEngine:
@@ -49,12 +56,15 @@ class TorchEngine:
         spec = self._spec
         dtype = np.result_type(x.dtype, self._kernel.dtype)
         if not x.size:
-            return np.zeros((spec.shape[0], 0), dtype)
+            return _nothing(x, spec.shape[0], dtype)
         tensor = _planes(x, (spec.c_in, *(axis.inputs for axis in spec.axes)), dtype)
         for a, axis in enumerate(spec.axes, start=2):
             if not self._by_torch:
                 tensor = _extended(tensor, a, axis)
-        result = _convolved(tensor, self._weight(dtype), list(spec.axes), spec.groups, self._by_torch)
+        with _exactly():
+            result = _convolved(
+                tensor, self._weight(dtype, tensor.device), list(spec.axes), spec.groups, self._by_torch
+            )
         return _columns(result, x, dtype)
 
     @torch.inference_mode()
@@ -62,34 +72,49 @@ class TorchEngine:
         spec = self._spec
         dtype = np.result_type(y.dtype, self._kernel.dtype)
         if not y.size:
-            return np.zeros((spec.shape[1], 0), dtype)
+            return _nothing(y, spec.shape[1], dtype)
         tensor = _planes(y, (spec.c_out, *(axis.outputs for axis in spec.axes)), dtype)
-        result = _spread(tensor, self._weight(dtype), list(spec.axes), spec.groups, self._by_torch)
+        with _exactly():
+            result = _spread(tensor, self._weight(dtype, tensor.device), list(spec.axes), spec.groups, self._by_torch)
         for a, axis in enumerate(spec.axes, start=2):
             if not self._by_torch:
                 result = _folded(result, a, axis)
         return _columns(result, y, dtype)
 
-    def _weight(self, dtype: np.dtype[Any]) -> torch.Tensor:
+    def _weight(self, dtype: np.dtype[Any], device: torch.device) -> torch.Tensor:
         weight = self._weights.get(dtype.char)
         if weight is None:
             spec = self._spec
             taps = [axis.taps for axis in spec.axes]
             shape = (spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups, -1)
-            real = real_weights(self._kernel.astype(dtype, copy=False).reshape(shape))
-            weight = torch.tensor(np.array(real.reshape(-1, real.shape[2], *taps), order="C"))
+            real = real_weights(to_cpu(self._kernel).astype(dtype, copy=False).reshape(shape))
+            weight = torch.tensor(np.array(real.reshape(-1, real.shape[2], *taps), order="C"), device=device)
             self._weights[dtype.char] = weight
         return weight
+
+
+def _exactly() -> AbstractContextManager[None]:
+    """On a GPU, sums in the precision of the numbers, and the same from run to run."""
+    exactly: AbstractContextManager[None] = torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    )
+    return exactly
+
+
+def _nothing(like: Array, length: int, dtype: np.dtype[Any]) -> Array:
+    """The columns of a batch without any."""
+    columns: Array = namespace(like).zeros((length, 0), dtype)
+    return columns
 
 
 def _planes(x: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
     """(columns, planes, *space), the parts of a complex number as two planes."""
     columns = as_columns(x, dtype)
-    if not columns.flags.writeable:  # PyTorch warns of such arrays
+    if not on_gpu(columns) and not columns.flags.writeable:  # PyTorch warns of such arrays
         columns = columns.copy()
     parts = parts_of(dtype)
     planes = columns.view(real_of(dtype)).reshape(len(columns), shape[0], *shape[1:], parts)
-    tensor = torch.from_numpy(planes)
+    tensor = torch.from_dlpack(planes) if on_gpu(planes) else torch.from_numpy(planes)
     return tensor.movedim(-1, 2).reshape(len(columns), shape[0] * parts, *shape[1:])
 
 
@@ -97,7 +122,8 @@ def _columns(result: torch.Tensor, like: Array, dtype: np.dtype[Any]) -> Array:
     parts = parts_of(dtype)
     columns, planes, *space = result.shape
     numbers = result.reshape(columns, planes // parts, parts, *space).movedim(2, -1).reshape(columns, -1)
-    array: Array = numbers.contiguous().numpy().view(dtype)
+    array: Array = namespace(like).from_dlpack(numbers.contiguous()) if on_gpu(like) else numbers.contiguous().numpy()
+    array = array.view(dtype)
     return array[0] if like.ndim == 1 else array.T
 
 
@@ -107,7 +133,7 @@ def _extended(x: torch.Tensor, a: int, axis: Axis) -> torch.Tensor:
         return x
     if axis.mode == "zeros":
         return _shifted(x, a, axis.lo, axis.inputs + axis.lo + axis.hi)
-    return x.index_select(a, torch.from_numpy(_sources(axis)))
+    return x.index_select(a, torch.from_numpy(_sources(axis)).to(x.device))
 
 
 def _folded(x: torch.Tensor, a: int, axis: Axis) -> torch.Tensor:
@@ -118,7 +144,12 @@ def _folded(x: torch.Tensor, a: int, axis: Axis) -> torch.Tensor:
         return _shifted(x, a, -axis.lo, axis.inputs)
     shape = list(x.shape)
     shape[a] = axis.inputs
-    return x.new_zeros(shape).index_add_(a, torch.from_numpy(_sources(axis)), x)
+    folded = x.new_zeros(shape)
+    # One position of each element after another: a GPU adds to different elements only, in this order.
+    for element, position in positions_of(_sources(axis), axis.inputs):
+        elements, positions = (torch.from_numpy(n).to(x.device) for n in (element, position))
+        folded.index_copy_(a, elements, folded.index_select(a, elements) + x.index_select(a, positions))
+    return folded
 
 
 def _shifted(x: torch.Tensor, a: int, by: int, length: int) -> torch.Tensor:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import find_spec
 
 from ...arguments import one_of
 from ...backend import Array, gpu
@@ -18,10 +21,18 @@ from .filters import GpuFilter
 
 __all__ = ["NAMES", "make", "make_filter", "renew"]
 
-_ENGINES: dict[str, type[CsrEngine | DirectEngine | FftEngine]] = {
+
+def _torch_engine(spec: ConvSpec, kernel: Array) -> Engine:
+    from ..torch import TorchEngine
+
+    return TorchEngine(spec, kernel)
+
+
+_ENGINES: dict[str, Callable[[ConvSpec, Array], Engine]] = {
     "csr": CsrEngine,
     "direct": DirectEngine,
     "fft": FftEngine,
+    "torch": _torch_engine,
 }
 NAMES = tuple(_ENGINES)
 _AUTOMATIC = ("auto", "measure")
@@ -29,6 +40,8 @@ _AUTOMATIC = ("auto", "measure")
 # Taps from which on transforms are ahead. They take a dozen passes over complex planes, at some 4 TB/s 25 ps for each
 # element in single precision; a multiplication takes 0.1 ps where a third of the peak is reached.
 _MANY_TAPS = 256
+# Channels of a group from which on PyTorch's products of matrices are ahead of sums by threads of their own.
+_MANY_CHANNELS = 8
 _ROUNDS, _CALLS = 3, 3
 
 # The winners of measurements, by what they were measured for.
@@ -56,8 +69,7 @@ def make(name: str, spec: ConvSpec, kernel: Array) -> Engine:
     ValueError
         If there is no engine of that name on the GPU.
     """
-    name = one_of("engine of an operator on the GPU", name, (*_AUTOMATIC, *NAMES))
-    return _ENGINES[_chosen(name, spec, kernel)](spec, kernel)
+    return _ENGINES[_chosen(_checked(name), spec, kernel)](spec, kernel)
 
 
 def renew(name: str, engine: Engine, spec: ConvSpec, kernel: Array) -> Engine:
@@ -68,13 +80,37 @@ def renew(name: str, engine: Engine, spec: ConvSpec, kernel: Array) -> Engine:
 
 def make_filter(name: str, spec: ConvSpec, data: Array) -> Filter:
     """The engine of a name with a fixed input on the GPU, to be applied to kernels; as `make` for what is automatic."""
-    name = one_of("engine of an operator on the GPU", name, (*_AUTOMATIC, *NAMES))
-    return GpuFilter(spec, data, _ENGINES["direct" if name == "measure" else _chosen(name, spec, data)])
+    name = _checked(name)
+    name = "direct" if name == "measure" else _chosen(name, spec, data)
+    return GpuFilter(spec, data, name, _ENGINES[name])
+
+
+def _checked(name: object) -> str:
+    checked = one_of("engine of an operator on the GPU", name, (*_AUTOMATIC, *NAMES))
+    if checked == "torch" and not _torch_is_installed():
+        raise ValueError("engine='torch' needs PyTorch, which is not installed: pip install torch")
+    return checked
+
+
+@lru_cache(maxsize=1)
+def _torch_is_installed() -> bool:
+    return find_spec("torch") is not None
+
+
+@lru_cache(maxsize=1)
+def _torch_has_gpu() -> bool:
+    if not _torch_is_installed():
+        return False
+    from ..torch import has_gpu
+
+    return has_gpu()
 
 
 def _chosen(name: str, spec: ConvSpec, kernel: Array) -> str:
     if name == "auto":
         taps = math.prod(axis.taps for axis in spec.axes)
+        if min(spec.c_in, spec.c_out) // spec.groups >= _MANY_CHANNELS and _torch_has_gpu():
+            return "torch"
         return "fft" if taps >= _MANY_TAPS else "direct"
     if name == "measure":
         key = (spec, kernel.dtype.char)
@@ -88,7 +124,8 @@ def _fastest(spec: ConvSpec, kernel: Array) -> str:
     cupy = gpu()
     x, y = (cupy.ones(n, kernel.dtype) for n in (spec.shape[1], spec.shape[0]))
     seconds: dict[str, list[float]] = {}
-    engines = {name: _ENGINES[name](spec, kernel) for name in NAMES}
+    names = [name for name in NAMES if name != "torch" or _torch_has_gpu()]
+    engines = {name: _ENGINES[name](spec, kernel) for name in names}
     for _ in range(_ROUNDS):
         for name, engine in engines.items():  # in turn, so that a disturbance meets all
             engine.forward(x), engine.adjoint(y)

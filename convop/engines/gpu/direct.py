@@ -6,9 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ...backend import Array, namespace
+from ...backend import Array
 from ...cuda.tables import Direction
 from ...spec import ConvSpec
+from ..planes import as_columns
 
 __all__ = ["DirectEngine", "DirectionEngine"]
 
@@ -37,8 +38,7 @@ class DirectionEngine:
 
     def _apply(self, x: Array, *, adjoint: bool) -> Array:
         dtype = np.result_type(x.dtype, self._kernel.dtype)
-        columns = namespace(x).ascontiguousarray(x.reshape(len(x), -1).T, dtype=dtype)
-        result = self._columns(columns, adjoint)
+        result = self._columns(as_columns(x, dtype), adjoint)
         return result[0] if x.ndim == 1 else result.T
 
     def with_kernel(self, kernel: Array) -> Self:

@@ -9,6 +9,7 @@ import numpy as np
 from ...axis import Ints, extend
 from ...backend import Array, gpu_fft, namespace, require_gpu_memory
 from ...spec import ConvSpec
+from ..folding import positions_of
 from .direct import DirectionEngine
 
 __all__ = ["FftEngine"]
@@ -96,13 +97,8 @@ def _extended(planes: Array, axis: int, source: Ints) -> Array:
 def _folded(planes: Array, axis: int, source: Ints, count: int) -> Array:
     """The transpose of `_extended`: sums over the positions that stand for each of `count` elements, in their order."""
     xp = namespace(planes)
-    order = np.argsort(source, kind="stable")[np.count_nonzero(source < 0) :]
-    begins = np.searchsorted(source[order], np.arange(count + 1))
-    multiplicity = np.diff(begins)
     folded: Array = xp.zeros((*planes.shape[:axis], count, *planes.shape[axis + 1 :]), planes.dtype)
-    for n in range(int(multiplicity.max())):
-        element = np.flatnonzero(multiplicity > n)
-        position = order[begins[element] + n]
+    for element, position in positions_of(source, count):
         place = (slice(None),) * axis + (xp.asarray(element),)
         folded[place] += planes.take(xp.asarray(position), axis=axis)
     return folded

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from ...backend import Array, namespace
 from ...cuda.gradient import Gradient
 from ...spec import ConvSpec
-from .csr import CsrEngine
-from .direct import DirectionEngine
+from ..planes import as_columns
+from ..protocol import Engine
 
 __all__ = ["GpuFilter"]
 
@@ -22,15 +24,17 @@ class GpuFilter:
         Geometry.
     data : ndarray of shape ``spec.input_shape``
         The input, on the GPU.
-    engine : type
-        Of the engine of a spec and a kernel.
+    name : str
+        Of the engine.
+    engine : callable
+        Makes it of a spec and a kernel.
     """
 
-    def __init__(self, spec: ConvSpec, data: Array, engine: type[DirectionEngine | CsrEngine]) -> None:
+    def __init__(self, spec: ConvSpec, data: Array, name: str, engine: Callable[[ConvSpec, Array], Engine]) -> None:
         self._spec, self._data, self._engine = spec, data, engine
-        self.name: str = engine.name
+        self.name = name
         self._gradient = Gradient(spec)
-        self._ready: DirectionEngine | CsrEngine | None = None
+        self._ready: Engine | None = None
 
     def forward(self, k: Array) -> Array:
         """The convolutions of the input with one kernel or columns of them."""
@@ -48,7 +52,6 @@ class GpuFilter:
 
     def adjoint(self, y: Array) -> Array:
         """The gradients of the kernel for one residual or columns of them."""
-        xp, dtype = namespace(y), np.result_type(y.dtype, self._data.dtype)
-        columns = xp.ascontiguousarray(y.reshape(len(y), -1).T, dtype=dtype)
-        gradients = self._gradient.of(self._data.astype(dtype, copy=False), columns)
+        dtype = np.result_type(y.dtype, self._data.dtype)
+        gradients = self._gradient.of(self._data.astype(dtype, copy=False), as_columns(y, dtype))
         return gradients[0] if y.ndim == 1 else gradients.T
