@@ -23,8 +23,7 @@ __all__ = [
     "as_array",
     "as_kernel",
     "gpu",
-    "gpu_fft",
-    "gpu_sparse",
+    "gpu_module",
     "is_gpu_matrix",
     "namespace",
     "on_gpu",
@@ -100,14 +99,9 @@ def _why_no_device(cupy: ModuleType) -> str:
     return f"CuPy finds {count} devices"
 
 
-def gpu_sparse() -> ModuleType:
-    """CuPy's counterpart of scipy.sparse."""
-    return import_module("cupyx.scipy.sparse")
-
-
-def gpu_fft() -> ModuleType:
-    """CuPy's counterpart of scipy.fft."""
-    return import_module("cupyx.scipy.fft")
+def gpu_module(name: str) -> ModuleType:
+    """CuPy's counterpart of a module of SciPy: ``"sparse"``, ``"fft"`` and so on."""
+    return import_module(f"cupyx.scipy.{name}")
 
 
 def to_gpu(array: Array) -> Array:

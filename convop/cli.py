@@ -17,6 +17,7 @@ from rich.table import Table
 
 from . import __version__
 from .arguments import one_of
+from .backend import gpu
 from .files import read_kernel, read_photograph, write_image, written
 from .spec import ConvSpec
 
@@ -207,6 +208,7 @@ def bench(
     part: Annotated[
         list[str] | None, typer.Option(help="applying, extras or building; all of them unless given.")
     ] = None,
+    device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure what engine='auto' goes by on this machine, and keep it.")
@@ -224,13 +226,19 @@ def bench(
         if output is not None:
             _require_writable("output", output, ".json")
         parts = [one_of("part", name, measure.PARTS) for name in part or measure.PARTS]
+        if one_of("device", device, ("cpu", "gpu")) == "gpu":
+            if calibrate:
+                raise ValueError("calibrate is for the engines of the CPU: leave out --device gpu")
+            _require_gpu()
     with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task("measuring")
         show = partial(progress.update, task)
         if calibrate:
             costs = measure.calibrated(quick=quick, repeats=repeats, progress=lambda name: show(description=name))
         else:
-            results = measure.run(parts, quick=quick, repeats=repeats, progress=lambda name: show(description=name))
+            results = measure.run(
+                parts, quick=quick, repeats=repeats, device=device, progress=lambda name: show(description=name)
+            )
     if calibrate:
         with _one_line_errors():
             typer.echo(str(measure.keep_costs(costs, output)))
@@ -273,6 +281,13 @@ def _demo_pictures(problem: Problem, recoveries: list[Recovery], out: Path) -> I
 def _require_matplotlib() -> None:
     if find_spec("matplotlib") is None:
         raise ValueError("pictures need matplotlib; pip install 'convop[plot]'")
+
+
+def _require_gpu() -> None:
+    try:
+        gpu()
+    except RuntimeError as error:
+        raise ValueError(f"device: {error}") from None
 
 
 def _require_writable(name: str, path: Path, suffix: str) -> None:

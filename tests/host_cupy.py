@@ -10,12 +10,15 @@ import re
 import shutil
 import subprocess
 import tempfile
+import time
 import types
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 import numpy as np
 import scipy.fft
+import scipy.ndimage
+import scipy.signal
 import scipy.sparse as sp
 
 # Names of CuPy that were used, for a test that looks them up in the real one.
@@ -154,6 +157,7 @@ _PRELUDE = """
 #define __device__
 #define __restrict__
 using std::fma;
+static long long clock64() { static long long now = 0; return now += 1000000; }
 struct Three { unsigned x, y, z; };
 static Three threadIdx, blockIdx, blockDim, gridDim;
 """
@@ -306,6 +310,14 @@ def _wrapping(name, functions, accepting=()):
     return module
 
 
+class Event:
+    def record(self):
+        self.time = time.perf_counter()
+
+    def synchronize(self):
+        pass
+
+
 class _Pool:
     @staticmethod
     def free_bytes():
@@ -317,19 +329,30 @@ def modules():
     cupy = _wrapping("cupy", np, accepting=("asarray", "array", "ascontiguousarray", "from_dlpack"))
     cupy.ndarray, cupy.RawModule = ndarray, RawModule
     cupy.get_default_memory_pool = _Pool
+    cupy.get_array_module = lambda *arrays: cupy if any(isinstance(a, ndarray) for a in arrays) else np
     cupy.cuda = types.SimpleNamespace(
         is_available=lambda: True,
-        runtime=types.SimpleNamespace(memGetInfo=lambda: (2**34, 2**35), getDeviceCount=lambda: 1),
+        runtime=types.SimpleNamespace(
+            memGetInfo=lambda: (2**34, 2**35),
+            getDeviceCount=lambda: 1,
+            getDevice=lambda: 0,
+            getDeviceProperties=lambda _: {"name": b"a CPU that plays a GPU"},
+        ),
+        Event=Event,
+        get_elapsed_time=lambda start, stop: 1e3 * (stop.time - start.time),
     )
     sparse = types.ModuleType("cupyx.scipy.sparse")
     sparse.csr_array = csr_array
     sparse.linalg = types.ModuleType("cupyx.scipy.sparse.linalg")
-    fft = _wrapping("cupyx.scipy.fft", scipy.fft)
+    scipy_modules = {"fft": scipy.fft, "ndimage": scipy.ndimage, "signal": scipy.signal}
+    wrapped = {
+        f"cupyx.scipy.{name}": _wrapping(f"cupyx.scipy.{name}", module) for name, module in scipy_modules.items()
+    }
     parents = {name: types.ModuleType(name) for name in ("cupyx", "cupyx.scipy")}
     return {
         **parents,
         "cupy": cupy,
         "cupyx.scipy.sparse": sparse,
         "cupyx.scipy.sparse.linalg": sparse.linalg,
-        "cupyx.scipy.fft": fft,
+        **wrapped,
     }

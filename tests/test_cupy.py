@@ -61,11 +61,11 @@ def test_a_missing_gpu_is_named():
         A.todense(backend="cupy")
 
 
-def compiled(kernels, architecture):
+def compiled(kernels, architecture, name="gather.cu"):
     """The kernels as binary code of a GPU, and what the compiler says of it."""
     from cupy_backends.cuda.libs import nvrtc
 
-    program = nvrtc.createProgram(source(), "gather.cu", (), ())
+    program = nvrtc.createProgram(source(name), name, (), ())
     options = ("-std=c++14", f"-arch=sm_{architecture}", "--ptxas-options=-v", *kernels.options)
     try:
         nvrtc.compileProgram(program, options)
@@ -90,7 +90,9 @@ def test_every_kernel_compiles(architecture, real, complex_, rows):
         assert re.findall(r"(\d+) bytes spill stores", log) == ["0"] * 3
     for tiled in ((rows, 1, 1, 1), (rows, 31, 1, 1), (rows, 4, 4, 1), (rows, 3, 2, 3)):
         compiled(Kernels(real, complex_, False, "int", 2, *tiled), architecture)
-    compiled(Kernels(real, complex_, False, "int", 1, 1, 0, 1, 1), architecture)
+    plain = Kernels(real, complex_, False, "int", 1, 1, 0, 1, 1)
+    compiled(plain, architecture)
+    assert "'wait'" in compiled(plain, architecture, "wait.cu")[1]
 
 
 def test_an_error_in_a_kernel_is_one():
@@ -127,3 +129,20 @@ def test_what_the_stand_in_has_cupy_has():
         assert (
             hasattr(cupyx.scipy.sparse.csr_array, name) or name.startswith("_") or name in ("data", "indices", "indptr")
         )
+
+
+@pytest.mark.gpu
+def test_solvers_of_cupy():
+    """CuPy's own take operators by their shape and `matvec`."""
+    import cupyx.scipy.sparse.linalg as linalg
+
+    rng = np.random.default_rng(0)
+    kernel = np.outer(*[np.exp(-(np.arange(-2.0, 3) ** 2))] * 2)
+    A = Conv(cupy.asarray(kernel), (24, 20), padding=2, padding_mode="reflect")
+    expected = rng.standard_normal(A.shape[1])
+    normal = A.H @ A
+    y = normal @ cupy.asarray(expected)
+    for solve in (linalg.cg, linalg.gmres):
+        solved, info = solve(normal, y, tol=1e-12, maxiter=2000)
+        assert info == 0
+        np.testing.assert_allclose(solved.get(), expected, atol=1e-4)

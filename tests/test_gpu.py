@@ -373,3 +373,60 @@ def test_nothing_stays_of_shared_arrays(cupy):
     A @ x
     assert (x.get() == 1).all()
     assert sp.issparse(convop.kernel2matrix([[1.0]], (2, 2)))
+
+
+def test_the_bench_runs(cupy, monkeypatch):
+    """On the stand-in nothing can be said of times."""
+    from convop import bench
+    from convop.bench import gpu
+
+    monkeypatch.setattr(gpu, "_CALLS", (2, 2))
+    monkeypatch.setattr(gpu, "_MOST_SETS", 2)
+    results = bench.run(["applying", "extras"], quick=True, repeats=1, device="gpu")
+    assert results.machine.device
+    assert results.machine.threads == 0
+    assert {(line.dtype, line.direction) for line in results.applying} == {
+        (dtype, direction) for dtype in ("float32", "float64") for direction in ("forward", "adjoint")
+    }
+    for line in results.applying:
+        assert {"auto", "csr", "direct", "fft"} <= set(line.seconds)
+        if line.workload.startswith("blur"):
+            assert {"CuPy fftconvolve", "CuPy oaconvolve", "CuPy ndimage"} <= set(line.peers)
+    assert len(results.lines) == 2 * 2 * 3
+    assert all(isinstance(table, object) for table in bench.tables(results))
+    monkeypatch.setattr(gpu, "gpu_peers", lambda problem: {"wrong": (lambda: 2 * problem.x, None)})
+    with pytest.raises(AssertionError, match="wrong differs by"):
+        bench.run(["applying"], quick=True, repeats=1, device="gpu")
+
+
+def problem(cupy, mode="reflect"):
+    rng = np.random.default_rng(0)
+    kernel = np.outer(*[np.exp(-(np.arange(-2.0, 3) ** 2))] * 2)
+    A = Conv(cupy.asarray(kernel), (24, 20), padding=2, padding_mode=mode)
+    x = rng.standard_normal(A.shape[1])
+    return A, cupy.asarray(x), x
+
+
+@pytest.fixture
+def pylops_with_cupy(cupy, monkeypatch):
+    """PyLops was imported without the stand-in."""
+    import pylops
+    from pylops.utils import backend
+
+    monkeypatch.setattr(backend.deps, "cupy_enabled", True)
+    monkeypatch.setattr(backend, "cp", cupy, raising=False)
+    return pylops
+
+
+def test_solvers_of_pylops(cupy, pylops_with_cupy):
+    cgls, fista = pylops_with_cupy.cgls, pylops_with_cupy.optimization.sparsity.fista
+    A, x, expected = problem(cupy)
+    y = A @ x
+    solved = cgls(A, y, x0=cupy.zeros(A.shape[1]), niter=400, damp=0, tol=0)[0]
+    assert isinstance(solved, cupy.ndarray)
+    np.testing.assert_allclose(solved.get(), expected, atol=1e-5)
+    limits = {"niter": 30, "eps": 0.01, "alpha": 0.2, "tol": 0, "threshkind": "soft"}
+    sparse = fista(A, y, x0=cupy.zeros(A.shape[1]), **limits)[0]
+    assert isinstance(sparse, cupy.ndarray)
+    same = fista(A.to_cpu(), y.get(), x0=np.zeros(A.shape[1]), **limits)[0]
+    np.testing.assert_allclose(sparse.get(), same, atol=1e-12)

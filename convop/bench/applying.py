@@ -21,7 +21,7 @@ from .peers import elements, peers
 from .timing import medians, times_in_turn
 from .workloads import QUICK, WORKLOADS, Problem, Workload
 
-__all__ = ["ApplyLine", "apply_lines"]
+__all__ = ["ApplyLine", "apply_lines", "compared"]
 
 # What two right results may differ by, over the largest of them.
 _TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
@@ -130,7 +130,7 @@ def _lines(problem: Problem, machine: Machine, repeats: int) -> Iterator[ApplyLi
         }
         theirs = {name: pair[side] for name, pair in others.items()}
         functions = ours | {name: f for name, f in theirs.items() if f is not None}
-        slow = _checked(problem, functions)
+        slow = compared(problem, functions)
         times = times_in_turn({n: f for n, f in functions.items() if n not in slow}, repeats)
         # What takes long is not run again and again beside what does not: its one time is compared.
         times |= {name: [seconds] * repeats for name, seconds in slow.items()}
@@ -163,7 +163,7 @@ def _engines(problem: Problem) -> list[str]:
     return [name for name, s in seconds.items() if s <= _HOPELESS * best]
 
 
-def _checked(problem: Problem, functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
+def compared(problem: Problem, functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
     """Compare all results; returns the seconds of what takes long."""
     slow: dict[str, float] = {}
     reference: Array | None = None

@@ -25,13 +25,16 @@ class Machine:
     bandwidth : float
         Bytes a second that a copy reads and writes.
     threads : int
-        Threads of the package's loops.
+        Threads of the package's loops; 0 on a GPU.
+    device : str
+        Name of the GPU, or ``"CPU"``.
     """
 
     gemm64: float
     gemm32: float
     bandwidth: float
     threads: int
+    device: str = "CPU"
 
     @classmethod
     def measured(cls, *, quick: bool = False) -> Machine:

@@ -7,6 +7,7 @@ it does not cover, and none for an adjoint that it does not have.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib.util import find_spec
 from typing import Any, TypeAlias
 
@@ -15,11 +16,11 @@ import scipy.ndimage
 import scipy.signal
 
 from .. import memory
-from ..backend import Array
+from ..backend import Array, gpu_module, namespace, on_gpu, to_cpu
 from ..matrix import kernel2matrix
 from .workloads import Problem
 
-__all__ = ["Pair", "elements", "peers"]
+__all__ = ["Pair", "elements", "gpu_peers", "peers"]
 
 Pair: TypeAlias = tuple[Callable[[], Any] | None, Callable[[], Any] | None]
 
@@ -46,8 +47,30 @@ def peers(problem: Problem) -> dict[str, Pair]:
         "SciPy CSR": _csr(problem),
         "SciPy fftconvolve": _signal(problem, scipy.signal.fftconvolve),
         "SciPy oaconvolve": _signal(problem, scipy.signal.oaconvolve),
-        "SciPy ndimage": _ndimage(problem),
+        "SciPy ndimage": _ndimage(problem, scipy.ndimage.correlate),
         "PyLops ConvolveND": _pylops(problem),
+        "PyTorch": _torch(problem) if find_spec("torch") is not None else (None, None),
+    }
+    return {name: pair for name, pair in found.items() if pair != (None, None)}
+
+
+def gpu_peers(problem: Problem) -> dict[str, Pair]:
+    """Forward and adjoint of every peer on the GPU that covers a workload, as `peers` has them.
+
+    Parameters
+    ----------
+    problem : Problem
+        What is to be computed, with arrays on the GPU.
+
+    Returns
+    -------
+    dict of (callable or None, callable or None)
+    """
+    signal, ndimage = gpu_module("signal"), gpu_module("ndimage")
+    found = {
+        "CuPy fftconvolve": _signal(problem, signal.fftconvolve),
+        "CuPy oaconvolve": _signal(problem, signal.oaconvolve),
+        "CuPy ndimage": _ndimage(problem, ndimage.correlate),
         "PyTorch": _torch(problem) if find_spec("torch") is not None else (None, None),
     }
     return {name: pair for name, pair in found.items() if pair != (None, None)}
@@ -71,23 +94,25 @@ def _signal(problem: Problem, convolve: Callable[..., Array]) -> Pair:
     if not problem.workload.one_channel or spec.padding_mode != "zeros" or max(spec.dilation) > 1:
         return None, None
     kernel, x, y = problem.kernel, problem.x, problem.y
-    reverse = np.flip(kernel)
+    xp = namespace(kernel)
+    reverse = xp.flip(kernel)
     taken = tuple(
         slice(a.taps - 1 - a.lo, a.taps - 1 - a.lo + (a.outputs - 1) * a.stride + 1, a.stride) for a in spec.axes
     )
-    spread = np.zeros([(a.outputs - 1) * a.stride + 1 for a in spec.axes], problem.dtype)
+    spread = xp.zeros([(a.outputs - 1) * a.stride + 1 for a in spec.axes], problem.dtype)
     back = tuple(slice(a.lo, a.lo + a.inputs) for a in spec.axes)
 
     def adjoint() -> Array:
         spread[tuple(slice(None, None, s) for s in spec.stride)] = y
         full = convolve(spread, kernel)[back]
         missing = [(0, n - m) for n, m in zip(spec.input_shape, full.shape, strict=True)]
-        return np.pad(full, missing) if any(m for _, m in missing) else full
+        padded: Array = xp.pad(full, missing) if any(m for _, m in missing) else full
+        return padded
 
     return lambda: convolve(x, reverse)[taken], adjoint
 
 
-def _ndimage(problem: Problem) -> Pair:
+def _ndimage(problem: Problem, correlate: Callable[..., Array]) -> Pair:
     spec = problem.spec
     mode = _NDIMAGE_MODES.get(spec.padding_mode)
     same = all(a.outputs == a.inputs for a in spec.axes)
@@ -98,17 +123,15 @@ def _ndimage(problem: Problem) -> Pair:
     kernel, x, y = problem.kernel, problem.x, problem.y
 
     def forward() -> Array:
-        result: Array = scipy.ndimage.correlate(x, kernel, mode=mode, origin=forward_origin)
-        return result
+        return correlate(x, kernel, mode=mode, origin=forward_origin)
 
     if spec.padding_mode == "reflect":
         return forward, None  # the mirrored filter of a mirrored boundary is not its adjoint
-    reverse = np.flip(kernel)
+    reverse = namespace(kernel).flip(kernel)
     origin = [a.taps - 1 - a.lo - a.taps // 2 for a in spec.axes]
 
     def adjoint() -> Array:
-        result: Array = scipy.ndimage.correlate(y, reverse, mode=mode, origin=origin)
-        return result
+        return correlate(y, reverse, mode=mode, origin=origin)
 
     return forward, adjoint
 
@@ -139,9 +162,10 @@ def _torch(problem: Problem) -> Pair:
     if spec.ndim > 3 or spec.padding_mode not in _TORCH_MODES:
         return None, None
     extra = () if spec.channels else (1,)
-    x = torch.from_numpy(problem.x.reshape(1, *extra, *problem.x.shape))
-    y = torch.from_numpy(problem.y.reshape(1, *extra, *problem.y.shape))
-    kernel = torch.from_numpy(problem.kernel.reshape(*extra, *extra, *problem.kernel.shape))
+    tensor = torch.from_dlpack if on_gpu(problem.x) else torch.from_numpy
+    x = tensor(problem.x.reshape(1, *extra, *problem.x.shape))
+    y = tensor(problem.y.reshape(1, *extra, *problem.y.shape))
+    kernel = tensor(problem.kernel.reshape(*extra, *extra, *problem.kernel.shape))
     convolve = getattr(torch.nn.functional, f"conv{spec.ndim}d")
     mode = _TORCH_MODES[spec.padding_mode]
     padding = [side for pair in reversed(spec.padding) for side in pair]
@@ -157,14 +181,22 @@ def _torch(problem: Problem) -> Pair:
     leaf = x.clone().requires_grad_(True)
     graph = forward(leaf)
 
+    # On a GPU PyTorch rounds to fewer digits unless told otherwise.
+    exactly = partial(torch.backends.cudnn.flags, enabled=True, benchmark=True, allow_tf32=False)
+
     def without_graph() -> Any:
-        with torch.inference_mode():
+        with torch.inference_mode(), exactly():
             return forward()
 
-    return without_graph, lambda: torch.autograd.grad(graph, leaf, y, retain_graph=True)[0]
+    def gradient() -> Any:
+        with exactly():
+            return torch.autograd.grad(graph, leaf, y, retain_graph=True)[0]
+
+    return without_graph, gradient
 
 
 def elements(result: Any) -> Array:
     """A result of any peer as a flat array."""
-    array: Array = np.asarray(result.detach() if hasattr(result, "detach") else result).reshape(-1)
+    result = result.detach().cpu() if hasattr(result, "detach") else to_cpu(result)
+    array: Array = np.asarray(result).reshape(-1)
     return array

@@ -113,7 +113,7 @@ def tables(results: Results) -> Iterator[Table | str]:
     """
     machine = results.machine
     yield (
-        f"{machine.threads} threads; matrix products at {machine.gemm64 / 1e9:.1f} (float64) and "
+        f"{f'{machine.threads} threads' if machine.threads else machine.device}; matrix products at {machine.gemm64 / 1e9:.1f} (float64) and "
         f"{machine.gemm32 / 1e9:.1f} (float32) billion multiplications a second, copies at "
         f"{machine.bandwidth / 1e9:.1f} GB/s"
     )

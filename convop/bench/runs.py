@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..arguments import one_of
 from .applying import ApplyLine, apply_lines
 from .builds import build_lines, startup_lines, textbook_line
 from .extras import extra_lines
+from .gpu import gpu_apply_lines, gpu_limit_lines, gpu_machine
 from .machine import Machine
 from .timing import Line
 
@@ -49,6 +51,7 @@ def run(
     *,
     quick: bool = False,
     repeats: int = 7,
+    device: str = "cpu",
     progress: Callable[[str], object] = lambda _: None,
 ) -> Results:
     """Measure.
@@ -61,22 +64,32 @@ def run(
         Small sizes, to see that it runs.
     repeats : int
         Measurements per line.
+    device : {"cpu", "gpu"}
+        Where. On a GPU the parts are applying, and how near it comes to the GPU's limits.
     progress : callable
         Called with the name of every line when it is done.
 
     Returns
     -------
     Results
+
+    Raises
+    ------
+    RuntimeError
+        If a GPU is asked for that cannot be used; the message says what is missing.
     """
-    results = Results(Machine.measured(quick=quick))
+    gpu = one_of("device", device, ("cpu", "gpu")) == "gpu"
+    results = Results(gpu_machine(quick=quick) if gpu else Machine.measured(quick=quick))
     if "applying" in parts:
-        for line in apply_lines(results.machine, quick=quick, repeats=repeats):
+        for line in (gpu_apply_lines if gpu else apply_lines)(results.machine, quick=quick, repeats=repeats):
             results.applying.append(line)
             progress(line.workload)
     singles: list[Iterator[Line]] = []
-    if "extras" in parts:
+    if gpu and "extras" in parts:
+        singles.append(gpu_limit_lines(quick=quick, repeats=repeats))
+    elif "extras" in parts:
         singles.append(extra_lines(quick=quick, repeats=repeats))
-    if "building" in parts:
+    if not gpu and "building" in parts:
         singles.append(build_lines(quick=quick, repeats=repeats))
         singles.append(iter([textbook_line(repeats=repeats)]))
         singles.append(startup_lines(repeats=min(repeats, 2) if quick else repeats))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from ..backend import Array, gpu, gpu_sparse, require_gpu_memory, to_gpu
+from ..backend import Array, gpu, gpu_module, require_gpu_memory, to_gpu
 from ..spec import ConvSpec
 from .tables import Direction
 
@@ -97,7 +97,7 @@ def moved(matrix: sp.csr_array) -> Any:
 
 
 def _canonical(data: Array, indices: Array, pointers: Array, shape: tuple[int, int]) -> Any:
-    matrix = gpu_sparse().csr_array((data, indices, pointers), shape=shape)
+    matrix = gpu_module("sparse").csr_array((data, indices, pointers), shape=shape)
     matrix.has_sorted_indices = True
     matrix.has_canonical_format = True
     return matrix

@@ -81,9 +81,9 @@ class Kernels:
         return np.dtype(np.int64 if self.wide else np.int32)
 
 
-def source() -> str:
-    """The text of the kernels."""
-    return files(__package__).joinpath("gather.cu").read_text()
+def source(name: str = "gather.cu") -> str:
+    """The text of kernels."""
+    return files(__package__).joinpath(name).read_text()
 
 
 @cache

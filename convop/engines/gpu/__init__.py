@@ -1,5 +1,5 @@
 """The ways to apply the map of a spec and a kernel on the GPU."""
 
-from .choose import NAMES, make, make_filter, renew
+from .choose import NAMES, make, make_filter, renew, usable
 
-__all__ = ["NAMES", "make", "make_filter", "renew"]
+__all__ = ["NAMES", "make", "make_filter", "renew", "usable"]

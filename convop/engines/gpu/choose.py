@@ -19,7 +19,7 @@ from .direct import DirectEngine
 from .fft import FftEngine
 from .filters import GpuFilter
 
-__all__ = ["NAMES", "make", "make_filter", "renew"]
+__all__ = ["NAMES", "make", "make_filter", "renew", "usable"]
 
 
 def _torch_engine(spec: ConvSpec, kernel: Array) -> Engine:
@@ -120,12 +120,16 @@ def _chosen(name: str, spec: ConvSpec, kernel: Array) -> str:
     return name
 
 
+def usable() -> tuple[str, ...]:
+    """Names of the engines that work on the GPU in use."""
+    return tuple(name for name in NAMES if name != "torch" or _torch_has_gpu())
+
+
 def _fastest(spec: ConvSpec, kernel: Array) -> str:
     cupy = gpu()
     x, y = (cupy.ones(n, kernel.dtype) for n in (spec.shape[1], spec.shape[0]))
     seconds: dict[str, list[float]] = {}
-    names = [name for name in NAMES if name != "torch" or _torch_has_gpu()]
-    engines = {name: _ENGINES[name](spec, kernel) for name in names}
+    engines = {name: _ENGINES[name](spec, kernel) for name in usable()}
     for _ in range(_ROUNDS):
         for name, engine in engines.items():  # in turn, so that a disturbance meets all
             engine.forward(x), engine.adjoint(y)

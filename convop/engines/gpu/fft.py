@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ...axis import Ints, extend
-from ...backend import Array, gpu_fft, namespace, require_gpu_memory
+from ...backend import Array, gpu_module, namespace, require_gpu_memory
 from ...spec import ConvSpec
 from ..folding import positions_of
 from .direct import DirectionEngine
@@ -25,7 +25,7 @@ class FftEngine(DirectionEngine):
 
     def __init__(self, spec: ConvSpec, kernel: Array) -> None:
         super().__init__(spec, kernel)
-        self._fft = gpu_fft()
+        self._fft = gpu_module("fft")
         # Positions of the extended input that any output reads, and lengths that transform fast: correlations with
         # the kernel do not reach round their ends.
         self._positions = [(axis.outputs - 1) * axis.stride + axis.extent for axis in spec.axes]
