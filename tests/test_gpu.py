@@ -17,7 +17,7 @@ from numpy.testing import assert_array_equal
 import convop
 from convop import Conv, ConvFilter, ConvSpec, ConvTranspose, kernel2matrix
 from convop.axis import PADDING_MODES, Axis
-from convop.cuda.tables import Direction
+from convop.cuda.tables import Direction, kernel_of
 from convop.gathered import Gathered
 from convop.testing import dottest
 
@@ -27,6 +27,7 @@ ENGINES = ["csr", "direct", "fft", *(["torch"] if find_spec("torch") else [])]
 @pytest.fixture(scope="module", autouse=True, params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
 def cupy(request):
     """The stand-in, in place of whatever CuPy is installed; or CuPy itself."""
+    kernel_of.cache_clear()
     if request.param == "gpu":
         cupy = pytest.importorskip("cupy")
         if not cupy.cuda.is_available():
@@ -37,6 +38,7 @@ def cupy(request):
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     yield modules["cupy"]
+    kernel_of.cache_clear()
     for name, module in before.items():
         if module is None:
             del sys.modules[name]
@@ -155,6 +157,25 @@ def test_tiles_agree_with_the_matrix(cupy, input_shape, kernel_shape, parameters
     x, y = integers(rng, (A.shape[1], 2), dtype), integers(rng, (A.shape[0], 2), dtype)
     assert_array_equal((A @ cupy.asarray(x)).get(), matrix @ x)
     assert_array_equal((A.H @ cupy.asarray(y)).get(), matrix.conj().T @ y)
+
+
+def test_no_element_is_written_twice(cupy, monkeypatch):
+    """Kernels that add to zeros what they would write give the same."""
+    from convop.cuda import tables
+
+    code = tables.source()
+    adding = code.replace("] = sums[r];", "] += sums[r];")
+    assert adding != code
+    tables.kernel_of.cache_clear()
+    monkeypatch.setattr(tables, "source", lambda: adding)
+    monkeypatch.setattr(cupy, "empty", cupy.zeros, raising=False)
+    for input_shape, kernel_shape, parameters in LARGE:
+        kernel = integers(np.random.default_rng(0), kernel_shape, "float32")
+        A = Conv(cupy.asarray(kernel), input_shape, engine="direct", **parameters)
+        matrix = kernel2matrix(kernel, input_shape, **parameters)
+        assert_array_equal((A @ cupy.ones(A.shape[1], "float32")).get(), matrix @ np.ones(A.shape[1], "float32"))
+        assert_array_equal((A.T @ cupy.ones(A.shape[0], "float32")).get(), matrix.T @ np.ones(A.shape[0], "float32"))
+    tables.kernel_of.cache_clear()
 
 
 def test_tiles_are_used_where_they_can_be():
