@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from .backend import Array, is_gpu_matrix, through_gpu, wants_gpu
+from .backend import Array, from_cpu
 from .dtypes import kept_dtype
 
 __all__ = ["DotTest", "Maps", "as_maps", "assert_adjoint", "dottest"]
@@ -224,26 +224,19 @@ def as_maps(op: Any) -> Maps:
     TypeError
         If it is none.
     """
-    on_gpu = is_gpu_matrix(op)
-    if on_gpu or sp.issparse(op) or isinstance(op, np.ndarray) or not hasattr(op, "matvec"):
-        matrix = op if on_gpu or sp.issparse(op) else np.asarray(op)
+    op = from_cpu(op)
+    if sp.issparse(op) or isinstance(op, np.ndarray) or not hasattr(op, "matvec"):
+        matrix = op if sp.issparse(op) else np.asarray(op)
         if matrix.ndim != 2 or matrix.dtype.kind not in "biufc":
             raise TypeError(
                 f"op must be a matrix, or an operator with shape, matvec and rmatvec; got {type(op).__name__}"
             )
         kept = _probe_dtype(matrix.dtype)
         matrix = matrix.astype(kept) if matrix.dtype.kind in "biu" else matrix
-        forward, adjoint = (lambda x: matrix @ x), (lambda y: matrix.conj().T @ y)
-        if on_gpu:
-            forward, adjoint = through_gpu(forward), through_gpu(adjoint)
-        return Maps(forward, adjoint, matrix.shape, kept)
+        return Maps(lambda x: matrix @ x, lambda y: matrix.conj().T @ y, matrix.shape, kept)
     shape = tuple(int(n) for n in op.shape)
     dtype = np.dtype(np.float64 if op.dtype is None else op.dtype)
-    kept = _probe_dtype(dtype)
-    forward, adjoint = op.matvec, op.rmatvec
-    if wants_gpu(forward, shape[1], kept):
-        forward, adjoint = through_gpu(forward), through_gpu(adjoint)
-    return Maps(forward, adjoint, (shape[0], shape[1]), kept, getattr(op, "clinear", True))
+    return Maps(op.matvec, op.rmatvec, (shape[0], shape[1]), _probe_dtype(dtype), getattr(op, "clinear", True))
 
 
 def _probe_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

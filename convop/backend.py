@@ -7,7 +7,7 @@ before somebody asks for the GPU: whether an array is CuPy's is told by where it
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from types import ModuleType
 from typing import Any, TypeAlias
@@ -22,16 +22,14 @@ __all__ = [
     "Array",
     "as_array",
     "as_kernel",
+    "from_cpu",
     "gpu",
     "gpu_module",
-    "is_gpu_matrix",
     "namespace",
     "on_gpu",
     "require_gpu_memory",
-    "through_gpu",
     "to_cpu",
     "to_gpu",
-    "wants_gpu",
 ]
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -40,11 +38,6 @@ Array: TypeAlias = npt.NDArray[Any]
 def on_gpu(value: object) -> bool:
     """Whether something is an array of CuPy."""
     return "cupy" in _makers(value)
-
-
-def is_gpu_matrix(value: object) -> bool:
-    """Whether something is an array or a sparse matrix of CuPy."""
-    return not {"cupy", "cupyx"}.isdisjoint(_makers(value))
 
 
 def _makers(value: object) -> set[str]:
@@ -122,27 +115,75 @@ def to_cpu(array: Array) -> Array:
     return moved
 
 
-def wants_gpu(function: Callable[[Array], Any], length: int, dtype: np.dtype[Any]) -> bool:
-    """Whether a function of anybody's takes vectors of CuPy and none of NumPy."""
+def from_cpu(operator: Any) -> Any:
+    """An operator or matrix of anybody's as it is, or one on the GPU with arrays of NumPy before and after it.
+
+    Parameters
+    ----------
+    operator : LinearOperator, sparse matrix or array
+        What takes arrays of NumPy, or of CuPy and none of NumPy.
+
+    Returns
+    -------
+    LinearOperator, sparse matrix or array
+        A matrix on the GPU is copied.
+    """
     cupy = sys.modules.get("cupy")
     if cupy is None:  # then nothing is on the GPU
-        return False
-    try:
-        function(np.zeros(length, dtype))
-    except TypeError:
+        return operator
+    if {"cupy", "cupyx"} & _makers(operator):
+        return operator.get()
+    if hasattr(operator, "matvec"):
         try:
-            function(cupy.zeros(length, dtype))
-        except Exception:  # noqa: BLE001 - what is wrong with the function shows where it is used
-            return False
-        return True
-    except Exception:  # noqa: BLE001
-        return False
-    return False
+            operator.matvec(np.zeros(operator.shape[1], operator.dtype))
+        except TypeError:
+            try:
+                operator.matvec(cupy.zeros(operator.shape[1], operator.dtype))
+            except Exception:  # noqa: BLE001 - what is wrong with it shows where it is used
+                return operator
+            return _FromCpu(operator)
+        except Exception:  # noqa: BLE001
+            return operator
+    return operator
 
 
-def through_gpu(function: Callable[[Array], Array]) -> Callable[[Array], Array]:
-    """A function of NumPy's arrays that calls one of CuPy's."""
-    return lambda x: to_cpu(function(to_gpu(x)))
+class _FromCpu:
+    """An operator on the GPU: what its functions are given is moved there, and what they return is moved back."""
+
+    def __init__(self, operator: Any) -> None:
+        self._operator = operator
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        value = getattr(self._operator, name)
+        # PyLops' own operators ask whose array is wanted.
+        return self._moved_back(partial(value, backend="cupy") if name == "todense" else value)
+
+    def __matmul__(self, other: Any) -> Any:
+        return self._moved_back(self._operator @ self._moved(other))
+
+    def __add__(self, other: Any) -> Any:
+        return self._moved_back(self._operator + self._moved(other))
+
+    def __rmul__(self, factor: Any) -> Any:
+        return self._moved_back(factor * self._operator)
+
+    @staticmethod
+    def _moved(value: Any) -> Any:
+        if isinstance(value, np.ndarray):
+            return to_gpu(value)
+        return value._operator if isinstance(value, _FromCpu) else value
+
+    @classmethod
+    def _moved_back(cls, value: Any) -> Any:
+        if {"cupy", "cupyx"} & _makers(value):
+            return value.get()
+        if hasattr(value, "matvec"):
+            return cls(value)
+        if callable(value) and not isinstance(value, type):
+            return lambda *given, **named: cls._moved_back(value(*map(cls._moved, given), **named))
+        return value
 
 
 def require_gpu_memory(nbytes: int, what: str) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .backend import Array
+from .backend import Array, from_cpu, to_cpu
 from .files import written
 
 __all__ = ["image", "kernel", "matrix", "save"]
@@ -44,7 +44,7 @@ def matrix(A: Any, *, ax: Axes | None = None) -> Axes:
     >>> matplotlib.use("agg")
     >>> ax = convop.plot.matrix(convop.Conv([[1, 2], [3, 4]], (3, 3)))
     """
-    sparse = A.tosparse() if hasattr(A, "tosparse") else A
+    sparse = from_cpu(A.tosparse() if hasattr(A, "tosparse") else A)
     image = _condensed(sparse.tocoo())
     image = np.sign(image) * np.sqrt(np.abs(image))
     limit = float(np.nanmax(np.abs(image), initial=0.0)) or 1.0
@@ -83,7 +83,8 @@ def kernel(A: Any, *, ax: Axes | None = None) -> Axes:
     >>> matplotlib.use("agg")
     >>> ax = convop.plot.kernel(convop.Conv([[1, 2], [3, 4]], (3, 3)))
     """
-    taps = np.atleast_2d(A.kernel.real if A.kernel.dtype.kind != "c" else np.abs(A.kernel))
+    kernel = to_cpu(A.kernel)
+    taps = np.atleast_2d(kernel.real if kernel.dtype.kind != "c" else np.abs(kernel))
     planes = taps.reshape(-1, *taps.shape[-2:])
     across = taps.shape[1] if taps.ndim > 3 else int(np.ceil(np.sqrt(len(planes))))
     down = -(-len(planes) // across)

@@ -15,7 +15,7 @@ import numpy as np
 import scipy.sparse as sp
 
 from .adjointness import DotTest, as_maps, assert_adjoint, dottest
-from .backend import Array
+from .backend import Array, from_cpu
 
 __all__ = ["CHECKS", "DotTest", "assert_adjoint", "check_operator", "dottest", "parametrize_with_checks"]
 
@@ -50,6 +50,7 @@ def check_operator(op: Any, *, rng: int | np.random.Generator = 0) -> None:
     >>> check_operator(scipy.sparse.eye_array(3))
     """
     rng = np.random.default_rng(rng)
+    op = from_cpu(op)
     if isinstance(op, np.matrix) or not (sp.issparse(op) or hasattr(op, "matvec")):
         op = np.asarray(op)
     as_maps(op)  # what is no operator is a TypeError, before any law
@@ -87,7 +88,7 @@ def parametrize_with_checks(operators: Iterable[Any]) -> Any:
     parameters = []
     for number, given in enumerate(operators):
         named = hasattr(given, "values") and hasattr(given, "marks")  # a pytest.param
-        operator = given.values[0] if named else given
+        operator = from_cpu(given.values[0] if named else given)
         label = (given.id if named else None) or f"{type(operator).__name__}{number}"
         parameters += [pytest.param(operator, check, id=f"{label}-{name}") for name, check in CHECKS.items()]
     return pytest.mark.parametrize(("operator", "check"), parameters)

@@ -89,7 +89,7 @@ def test_extras_are_measured():
 def test_a_peer_that_computes_something_else_is_not_timed(peer, monkeypatch):
     from convop.bench import peers
 
-    wrong = lambda problem: (lambda: problem.x * 1.001, None)
+    wrong = lambda problem, *_: (lambda: problem.x * 1.001, None)
     monkeypatch.setattr(peers, peer, wrong)
     with pytest.raises(AssertionError, match=r"blur 96.2 k5, float64: .* differs by"):
         list(bench.apply_lines(bench.Machine(1.0, 1.0, 1.0, 1), quick=True, repeats=1))

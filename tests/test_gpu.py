@@ -19,7 +19,7 @@ from convop import Conv, ConvFilter, ConvSpec, ConvTranspose, kernel2matrix
 from convop.axis import PADDING_MODES, Axis
 from convop.cuda.tables import Direction, kernel_of
 from convop.gathered import Gathered
-from convop.testing import dottest
+from convop.testing import check_operator, dottest
 
 ENGINES = ["csr", "direct", "fft", *(["torch"] if find_spec("torch") else [])]
 
@@ -371,10 +371,14 @@ def test_dottest_runs_on_the_gpu(cupy, engine, dtype):
     assert dottest(A.T).passed
 
 
-def test_dottest_of_other_operators_on_the_gpu(cupy):
+def test_dottest_of_other_operators_on_the_gpu(cupy, pylops_with_cupy):
     A = Conv(cupy.asarray(np.ones((3, 3))), (7, 6), padding=1)
     for op in (2 * A, A.T @ A, A.tosparse(), A.todense()):
         assert dottest(op).passed
+    for op in (A, A.T, A.tosparse(), A.todense()):
+        check_operator(op)
+    check_operator(ConvFilter(cupy.asarray(np.ones((7, 6))), (3, 3)))
+    check_operator(Conv(cupy.asarray(1j * np.ones((3, 3))), (7, 6), stride=2))
 
     class Wrong:
         shape, dtype = A.shape, A.dtype
@@ -383,6 +387,15 @@ def test_dottest_of_other_operators_on_the_gpu(cupy):
 
     with pytest.raises(AssertionError, match="relative error"):
         dottest(Wrong())
+
+
+def test_pictures_of_operators_on_the_gpu(cupy):
+    matplotlib = pytest.importorskip("matplotlib")
+    matplotlib.use("agg")
+    A = Conv(cupy.asarray(np.arange(4.0).reshape(2, 2)), (3, 3))
+    for draw in (convop.plot.matrix, convop.plot.kernel):
+        shown, expected = (draw(op, ax=matplotlib.figure.Figure().subplots()) for op in (A, A.to_cpu()))
+        assert_array_equal(shown.images[0].get_array(), expected.images[0].get_array())
 
 
 def test_nothing_stays_of_shared_arrays(cupy):
