@@ -46,6 +46,18 @@ class ForkSafeLock:
     def __exit__(self, *_: object) -> None:
         self._held.release()
 
+    def taken(self) -> bool:
+        """Whether it was open, and is this thread's now, which then has to `release` it."""
+        lock = self._lock
+        if not lock.acquire(blocking=False):
+            return False
+        self._held = lock
+        return True
+
+    def release(self) -> None:
+        """Open it again."""
+        self._held.release()
+
     @classmethod
     def reopen(cls) -> None:
         """Give every lock a new one inside."""

@@ -12,7 +12,7 @@ import pytest
 
 from convop import parallel
 from convop.engines import crew
-from convop.engines.handover import ASLEEP, AWAKE, counters, share
+from convop.engines.handover import FREE, LISTENS, SLOT_STAMP, STAMP, counters, share
 from convop.engines.tiles import take
 
 
@@ -31,30 +31,33 @@ def _count(counter, items, length, done, seats):
 
 @numba.njit(nogil=True)
 def count(crew, *arguments):
-    share(crew, _count, (counters(),) + arguments)  # noqa: RUF005
+    return share(crew, _count, (counters(),) + arguments)  # noqa: RUF005
 
 
 def counted(slots, items=200, length=2000):
     """How often each item was done, and how many items each thread did."""
     done, seats = np.zeros(items, np.int64), np.zeros(len(slots) + 1, np.int64)
-    count(slots, items, length, done, seats)
+    assert count(slots, items, length, done, seats)
     return done, seats
 
 
 @pytest.fixture
 def own_crew(monkeypatch):
     """A crew of this test alone, with three helpers for whatever work."""
-    monkeypatch.setattr(crew, "_helpers", [])
-    monkeypatch.setattr(crew, "_slots", np.zeros(0, np.int64))
+    monkeypatch.setattr(crew, "_crew", crew._Crew())
     monkeypatch.setattr(parallel, "_SMALL_WORK", 0)
     monkeypatch.setattr(parallel, "workers", lambda: 4)
     yield
-    for helper in crew._helpers:
+    for helper in crew._crew.helpers:
         helper.end()
 
 
 def states():
-    return [int(helper.slot[0]) for helper in crew._helpers]
+    return [int(helper.slot[0]) for helper in crew._crew.helpers]
+
+
+def listening():
+    return [bool(helper.slot[LISTENS]) for helper in crew._crew.helpers]
 
 
 def until(condition):
@@ -83,22 +86,25 @@ def test_when_it_returns_nobody_works_any_more(own_crew):
         done, _ = counted(crew.crew_for(100, 1), items=5, length=50000)
         before = done.copy()
         assert (before == 1).all()
-        assert set(states()) <= {ASLEEP, AWAKE}
+        assert set(states()) <= {FREE}
 
 
 def test_help_that_nobody_gives_is_not_waited_for():
-    """A slot that says awake, without a thread."""
+    """Slots that are free, without a thread."""
     slots = np.zeros((2, 8), np.int64)
-    slots[:, 0] = AWAKE
+    slots[:, SLOT_STAMP] = STAMP
     done, seats = counted(slots.ctypes.data + 64 * np.arange(2))
     assert (done == 1).all()
     assert list(seats) == [200, 0, 0]
-    assert (slots[:, 0] == AWAKE).all()
+    assert (slots[:, 0] == FREE).all()
+    assert slots[:, 1].all()  # they were asked
 
 
-def test_what_sleeps_or_works_for_others_is_left_alone():
+def test_what_works_for_others_or_is_of_another_version_is_left_alone():
     slots = np.zeros((4, 8), np.int64)
-    slots[:, 0] = [ASLEEP, 2, 4, ASLEEP]  # claimed by another loop, and at work for it
+    slots[:, SLOT_STAMP] = STAMP
+    slots[:, 0] = [1, 3, 1, FREE]  # claimed by another loop, and at work for it
+    slots[3, SLOT_STAMP] += 1
     before = slots.copy()
     done, seats = counted(slots.ctypes.data + 64 * np.arange(4))
     assert (done == 1).all()
@@ -121,13 +127,13 @@ def test_loops_of_several_threads_share_the_helpers(own_crew):
     for t in threads:
         t.join()
     assert not wrong
-    assert len(crew._helpers) == 3
+    assert len(crew._crew.helpers) == 3
 
 
 def test_helpers_fall_asleep_and_wake_again(own_crew):
     for _ in range(3):
         counted(crew.crew_for(100, 1))
-        assert until(lambda: states() == [ASLEEP] * 3)
+        assert until(lambda: listening() == [False] * 3)
         used = time.process_time()
         time.sleep(0.1)
         assert time.process_time() - used < 0.05
@@ -145,7 +151,7 @@ def test_no_more_helpers_than_items_and_threads_asked_for(own_crew, monkeypatch)
     assert len(crew.crew_for(9, 1)) == 3
     monkeypatch.setattr(parallel, "workers", lambda: 2)
     assert len(crew.crew_for(9, 1)) == 1
-    assert len(crew._helpers) == 3
+    assert len(crew._crew.helpers) == 3
 
 
 def test_without_new_threads_the_caller_works_alone(own_crew, monkeypatch):
@@ -158,6 +164,73 @@ def test_without_new_threads_the_caller_works_alone(own_crew, monkeypatch):
     slots = crew.crew_for(9, 1)
     assert len(slots) == 1
     assert (counted(slots)[0] == 1).all()
+    monkeypatch.setattr(crew, "_Helper", lambda: pytest.fail("tried again with every product"))
+    assert len(crew.crew_for(9, 1)) == 1
+
+
+def test_a_product_while_the_crew_grows_does_without(own_crew, monkeypatch):
+    """As in the handler of a signal, which comes at any time."""
+    start = crew.Thread.start
+    inside = []
+
+    def interrupted(thread):
+        inside.append(len(crew.crew_for(9, 1)))
+        start(thread)
+
+    monkeypatch.setattr(crew.Thread, "start", interrupted)
+    assert len(crew.crew_for(9, 1)) == 3
+    assert inside == [0, 0, 0]
+
+
+def test_a_ring_that_got_lost_is_made_good(own_crew):
+    """An exception between looking and ringing, or a ring for a helper that is just falling asleep."""
+    slots = crew.crew_for(100, 1)
+    assert until(lambda: not any(listening()))
+    crew._crew.helpers[0].slot[0] = FREE
+    for helper in crew._crew.helpers:
+        helper.rouse()
+        helper.rouse()
+    assert any((counted(crew.crew_for(100, 1))[1] > 0).sum() > 1 for _ in range(500))
+    assert until(lambda: not any(listening()))
+    assert len(slots) == 3
+
+
+def test_helpers_end_while_others_go_on(own_crew):
+    """A thread that hands over without a pause does not keep them."""
+    stop = threading.Event()
+    slots = crew.crew_for(100, 1)
+
+    def go_on():
+        while not stop.is_set():
+            counted(slots, items=8, length=200)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    time.sleep(0.05)
+    begun = time.monotonic()
+    for helper in crew._crew.helpers:
+        helper.end()
+    assert time.monotonic() - begun < 5
+    assert not any(helper._thread.is_alive() for helper in crew._crew.helpers)
+    stop.set()
+    thread.join()
+
+
+@numba.njit(nogil=True)
+def _fails(counter, items):
+    if take(counter) < items:
+        raise ValueError("on purpose")
+
+
+@numba.njit(nogil=True)
+def fails(crew, items):
+    return share(crew, _fails, (counters(), items))
+
+
+def test_what_raises_is_told(own_crew):
+    for _ in range(20):
+        assert not fails(crew.crew_for(100, 1), 1)
+        assert fails(crew.crew_for(100, 1), 0)
 
 
 @pytest.mark.parametrize("end", ["", "os._exit(0)", "raise SystemExit", "signal.raise_signal(signal.SIGTERM)"])
@@ -186,7 +259,7 @@ def test_a_forked_child_has_helpers_of_its_own(own_crew):
     counted(crew.crew_for(100, 1))
     child = os.fork()
     if child == 0:  # pragma: no cover - in the child
-        right = crew._helpers == [] and len(crew._slots) == 0
+        right = crew._crew.helpers == () and len(crew._crew.slots) == 0
         seats = [counted(crew.crew_for(100, 1))[1] for _ in range(300)]
         os._exit(0 if right and any((s > 0).sum() > 1 for s in seats) else 1)
     _, status = os.waitpid(child, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from threading import local
+from threading import current_thread, local, main_thread
 from typing import Any
 
 import numpy as np
@@ -53,7 +53,8 @@ def scratch(name: str, size: int, dtype: np.dtype[Any], *, threads: int = 1) -> 
         if size * dtype.itemsize > _KEPT:
             memory.require(size * dtype.itemsize, "the planes of a block of the extended input")
         array = _aligned(size, dtype)
-        if array.nbytes <= threads * _KEPT:
+        # Where many threads call, they have few helpers each.
+        if array.nbytes <= (threads * _KEPT if current_thread() is main_thread() else _KEPT):
             setattr(_scratch, key, array)
     return array
 

@@ -160,4 +160,5 @@ def _convolve(
 @numba.njit(nogil=True, cache=True)
 def convolve(crew, *arguments):
     """`_convolve` in this thread and in those of a crew, with a counter that they share."""
-    share(crew, _convolve, (counters(),) + arguments)  # noqa: RUF005 - Numba adds tuples
+    if not share(crew, _convolve, (counters(),) + arguments):  # noqa: RUF005 - Numba adds tuples
+        raise RuntimeError("a compiled loop has failed")

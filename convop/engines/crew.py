@@ -9,6 +9,8 @@ from __future__ import annotations
 import atexit
 import os
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from threading import Lock, Thread
 
 import numpy as np
@@ -27,57 +29,80 @@ class _Helper:
     """A thread and the slot in which it looks for work."""
 
     def __init__(self) -> None:
-        from .handover import serve
+        from .handover import SLOT_STAMP, STAMP, serve
 
         memory = np.zeros(16, np.int64)
         first = -memory.ctypes.data % 64 // 8
-        self.slot = memory[first : first + 8]  # a cache line of its own; all zeros: asleep
+        self.slot = memory[first : first + 8]  # a cache line of its own; all zeros: free, and nobody listens
+        self.slot[SLOT_STAMP] = STAMP
         self.address = self.slot.ctypes.data
         self._serve = serve
         self._bell = Lock()
         self._bell.acquire()
-        self._ends = False
         self._thread = Thread(target=self._run, name="convop", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        while True:
+        from .handover import LEAVES
+
+        while not self.slot[LEAVES]:
             self._bell.acquire()
-            if self._ends:
-                return
             self._serve(self.address, _LOOKS)
 
     def rouse(self) -> None:
-        """Wake the thread if it sleeps."""
-        from .handover import ASLEEP, AWAKE
+        """Wake the thread unless it listens. A ring too many costs it some looks, one too few is made good next time."""
+        from .handover import LISTENS
 
-        if self.slot[0] == ASLEEP:
-            self.slot[0] = AWAKE
-            with suppress(RuntimeError):  # another thread has done so
+        if not self.slot[LISTENS]:
+            with suppress(RuntimeError):  # it has been rung for already
                 self._bell.release()
 
     def end(self) -> None:
-        """Let the thread end."""
-        self._ends = True
+        """Let the thread end, when it has done what it is at."""
+        from .handover import LEAVES
+
+        self.slot[LEAVES] = 1
+        self.rouse()
         with suppress(RuntimeError):
             self._bell.release()
         self._thread.join()
 
 
-# Helpers of the process, as many as were ever asked for, and the addresses of their slots. A forked child has none.
-_helpers: list[_Helper] = []
-_slots: Array = np.zeros(0, np.int64)
-_lock = ForkSafeLock()
+@dataclass(frozen=True)
+class _Crew:
+    """Helpers, and the addresses of their slots; `full` where no more can be had."""
+
+    helpers: tuple[_Helper, ...] = ()
+    slots: Array = field(default_factory=partial(np.zeros, 0, np.int64))
+    full: bool = False
+
+    def grown(self, wanted: int) -> _Crew:
+        """The crew with helpers up to so many, or as many as start."""
+        helpers = list(self.helpers)
+        full = False
+        while len(helpers) < wanted and not full:
+            try:
+                helpers.append(_Helper())
+            except RuntimeError:  # no more threads, or the interpreter is shutting down
+                full = True
+        return _Crew(tuple(helpers), np.array([helper.address for helper in helpers], np.int64), full)
+
+
+# The crew of the process, as large as was ever asked for. A forked child has none of its threads.
+_crew = _Crew()
+_growing = ForkSafeLock()
 
 
 def _forget() -> None:
-    global _helpers, _slots
-    _helpers, _slots = [], np.zeros(0, np.int64)
+    global _crew  # noqa: PLW0603
+    _crew = _Crew()
 
 
 def _end() -> None:
     """Compiled code must not run while the interpreter is taken down."""
-    for helper in _helpers:
+    global _crew
+    helpers, _crew = _crew.helpers, _Crew(_crew.helpers, full=True)
+    for helper in helpers:
         helper.end()
 
 
@@ -101,13 +126,16 @@ def crew_for(items: int, work: int) -> Array:
     ndarray of int64
         What `handover.share` takes.
     """
-    global _slots  # noqa: PLW0603 - one crew for the process
+    global _crew  # noqa: PLW0603 - one crew for the process
     wanted = threads_for(items, work) - 1
-    if wanted > len(_helpers):
-        with _lock, suppress(RuntimeError):  # an interpreter that is shutting down starts no threads
-            while wanted > len(_helpers):
-                _helpers.append(_Helper())
-                _slots = np.array([helper.address for helper in _helpers])
-    for helper in _helpers[:wanted]:
+    crew = _crew
+    # Whoever finds it growing, as a signal's handler may, goes on with what there is.
+    if wanted > len(crew.helpers) and not crew.full and _growing.taken():
+        try:
+            _crew = crew = _crew.grown(wanted)
+        finally:
+            _growing.release()
+    slots: Array = crew.slots[:wanted]
+    for helper in crew.helpers[: len(slots)]:
         helper.rouse()
-    return _slots[:wanted]
+    return slots

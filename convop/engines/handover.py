@@ -2,20 +2,22 @@
 
 Each of these threads, the helpers, has a slot of memory: a state, a function and what it is called with.
 
-    asleep --roused--> awake --claimed--> claimed --> posted --taken--> at work --> awake --after a while--> asleep
+    free --claimed--> claimed --> posted --taken--> at work --> free
 
-A loop claims every helper that is awake, posts itself there, does what the others leave to it, takes back what no
-helper has begun and waits for those that are at work. Every step is one atomic exchange of the state, so that several
-threads may hand over to the same helpers, nothing is done twice, and nothing is waited for that nobody does. Memory
-that is posted lies on the stack of the loop, which outlives it.
+A loop claims every slot that is free, posts itself there, does what the others leave to it, takes back what no helper
+has begun and waits for those that are at work. Every step is one atomic exchange of the state, so that several threads
+may hand over to the same helpers, nothing is done twice, and nothing is waited for that nobody does: a helper that
+sleeps, or has ended, only does not help. Memory that is posted lies on the stack of the loop, which outlives it.
 """
 
 from __future__ import annotations
 
 import platform
 import sys
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -25,11 +27,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-__all__ = ["ASLEEP", "AWAKE", "counters", "serve", "share"]
+__all__ = ["FREE", "LEAVES", "LISTENS", "SLOT_STAMP", "STAMP", "counters", "serve", "share"]
 
-ASLEEP, AWAKE, _CLAIMED, _POSTED, _AT_WORK = range(5)
-# Integers of a slot.
-_STATE, _FUNCTION, _ARGUMENTS = range(3)
+FREE, _CLAIMED, _POSTED, _AT_WORK = range(4)
+# Integers of a slot: what is above; whether its thread listens, whether it is to leave; and which code it listens to.
+_STATE, _FUNCTION, _ARGUMENTS, LISTENS, LEAVES, SLOT_STAMP = range(6)
+try:
+    # Loops are kept compiled between processes, with `share` inside, though this file has changed since.
+    STAMP = zlib.crc32(Path(__file__).read_bytes())
+except OSError:  # without a source nothing is kept
+    STAMP = 0
 
 _INT, _VOID = ir.IntType(64), ir.VoidType()
 _POINTER = ir.IntType(8).as_pointer()
@@ -108,7 +115,7 @@ def _taken(typingctx, slot):
             address = builder.load(_field(builder, slot, _FUNCTION))
             arguments = builder.inttoptr(builder.load(_field(builder, slot, _ARGUMENTS)), _POINTER)
             builder.call(builder.inttoptr(address, _JOB.as_pointer()), [arguments])
-            _becomes(builder, slot, AWAKE)
+            _becomes(builder, slot, FREE)
             builder.store(cgutils.true_bit, done)
         _pause(builder)
         return builder.load(done)
@@ -117,21 +124,27 @@ def _taken(typingctx, slot):
 
 
 @intrinsic
-def _fallen_asleep(typingctx, slot):
-    """Whether a helper that was awake sleeps from now on."""
+def _set(typingctx, slot, field, value):
+    """Write an integer of a slot, or only read it if the value is negative; what it is then."""
 
     def emit(context, builder, signature, args):
-        return _exchanged(builder, args[0], AWAKE, ASLEEP)
+        slot, field, value = args
+        place = builder.gep(builder.inttoptr(slot, _INT.as_pointer()), [field])
+        with builder.if_then(builder.icmp_signed(">=", value, _constant(0))):
+            builder.store_atomic(value, place, "seq_cst", 8)
+        return builder.load_atomic(place, "seq_cst", 8)
 
-    return types.boolean(types.int64), emit
+    return types.int64(types.int64, types.int64, types.int64), emit
 
 
 @numba.njit("void(int64, int64)", nogil=True, cache=True)
 def serve(slot, looks):
-    """Do what is posted in the slot at this address, until nothing was for so many looks."""
+    """Do what is posted in the slot at this address, until nothing was for so many looks, or the thread is to leave."""
+    _set(slot, LISTENS, 1)
     left = looks
-    while left > 0 or not _fallen_asleep(slot):
-        left = looks if _taken(slot) else max(left - 1, 0)
+    while left > 0 and not _set(slot, LEAVES, -1):
+        left = looks if _taken(slot) else left - 1
+    _set(slot, LISTENS, 0)
 
 
 @numba.njit(nogil=True)
@@ -144,8 +157,8 @@ def counters():
 def share(typingctx, crew, function, arguments):
     """Call a compiled function here and in the helpers that are awake, each as often as it is free to, at most once.
 
-    The function takes its part of the work from counters among its arguments, until nothing is left. It must not
-    raise. When this returns, no helper works for it any more.
+    The function takes its part of the work from counters among its arguments, until nothing is left. When this returns,
+    no helper works for it any more.
 
     Parameters
     ----------
@@ -155,6 +168,11 @@ def share(typingctx, crew, function, arguments):
         Called without results.
     arguments : tuple
         What it is called with; all calls have the same.
+
+    Returns
+    -------
+    bool
+        Whether no call has raised.
     """
     called = function.get_call_type(typingctx, arguments.types, {})
 
@@ -167,22 +185,29 @@ def share(typingctx, crew, function, arguments):
                 borrowed = context.make_array(kind)(context, builder, builder.extract_value(values, i))
                 borrowed.meminfo = ir.Constant(borrowed.meminfo.type, None)
                 values = builder.insert_value(values, borrowed._getvalue(), i)
+        # What is posted: the arguments, and how many calls have raised.
+        posted = ir.LiteralStructType([values.type, _INT])
         job = ir.Function(builder.module, _JOB, builder.module.get_unique_name("job"))
         job.linkage = "internal"
         inside = ir.IRBuilder(job.append_basic_block())
-        passed = inside.load(inside.bitcast(job.args[0], values.type.as_pointer()))
+        own = inside.bitcast(job.args[0], posted.as_pointer())
+        passed = inside.load(cgutils.gep_inbounds(inside, own, 0, 0))
         each = [inside.extract_value(passed, i) for i in range(len(arguments.types))]
-        context.call_internal_no_propagate(inside, compiled.fndesc, called, each)
+        status, _ = context.call_internal_no_propagate(inside, compiled.fndesc, called, each)
+        failed = inside.zext(status.is_error, _INT)
+        inside.atomic_rmw("add", cgutils.gep_inbounds(inside, own, 0, 1), failed, "seq_cst")
         inside.ret_void()
 
-        shared = cgutils.alloca_once(builder, values.type)
-        builder.store(values, shared)
+        shared = cgutils.alloca_once(builder, posted)
+        builder.store(values, cgutils.gep_inbounds(builder, shared, 0, 0))
+        builder.store(_constant(0), cgutils.gep_inbounds(builder, shared, 0, 1))
         mine, address = builder.ptrtoint(shared, _INT), builder.ptrtoint(job, _INT)
         slots = context.make_array(crew)(context, builder, crew_value)
         count = builder.extract_value(slots.shape, 0)
         with cgutils.for_range(builder, count) as loop:
             slot = builder.load(builder.gep(slots.data, [loop.index]))
-            with builder.if_then(_exchanged(builder, slot, AWAKE, _CLAIMED)):
+            understood = builder.icmp_signed("==", builder.load(_field(builder, slot, SLOT_STAMP)), _constant(STAMP))
+            with builder.if_then(understood), builder.if_then(_exchanged(builder, slot, FREE, _CLAIMED)):
                 builder.store(address, _field(builder, slot, _FUNCTION))
                 builder.store_atomic(mine, _field(builder, slot, _ARGUMENTS), "seq_cst", 8)
                 _becomes(builder, slot, _POSTED)
@@ -191,13 +216,13 @@ def share(typingctx, crew, function, arguments):
         with cgutils.for_range(builder, count) as loop:
             slot = builder.load(builder.gep(slots.data, [loop.index]))
             # This may take back what another loop has posted meanwhile, which then does without help.
-            _exchanged(builder, slot, _POSTED, AWAKE)
+            _exchanged(builder, slot, _POSTED, FREE)
             with _while_at_work(builder, slot, mine):
                 looked = builder.add(builder.load(looks), _constant(1))
                 builder.store(looked, looks)
                 _pause(builder)
                 with builder.if_then(builder.icmp_signed(">", looked, _constant(_LOOKS))):
                     _give_way(builder)
-        return context.get_dummy_value()
+        return builder.icmp_signed("==", builder.load(cgutils.gep_inbounds(builder, shared, 0, 1)), _constant(0))
 
-    return types.void(crew, function, arguments), emit
+    return types.boolean(crew, function, arguments), emit

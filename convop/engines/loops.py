@@ -354,7 +354,8 @@ def _correlate(
 @numba.njit(nogil=True, cache=True)
 def correlate(crew, *arguments):
     """`_correlate` in this thread and in those of a crew, with a counter that they share."""
-    share(crew, _correlate, (counters(),) + arguments)  # noqa: RUF005 - Numba adds tuples
+    if not share(crew, _correlate, (counters(),) + arguments):  # noqa: RUF005 - Numba adds tuples
+        raise RuntimeError("a compiled loop has failed")
 
 
 @numba.njit(nogil=True, cache=True)

@@ -70,4 +70,5 @@ def _sweep(
 @numba.njit(nogil=True, cache=True)
 def sweep(crew, *arguments):
     """`_sweep` in this thread and in those of a crew, with a counter that they share."""
-    share(crew, _sweep, (counters(),) + arguments)  # noqa: RUF005 - Numba adds tuples
+    if not share(crew, _sweep, (counters(),) + arguments):  # noqa: RUF005 - Numba adds tuples
+        raise RuntimeError("a compiled loop has failed")
