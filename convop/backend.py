@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import scipy.sparse as sp
 
 from . import memory
 from .dtypes import as_dtype, kept_dtype
@@ -22,6 +23,7 @@ __all__ = [
     "Array",
     "as_array",
     "as_kernel",
+    "dense",
     "from_cpu",
     "gpu",
     "gpu_module",
@@ -74,6 +76,8 @@ def gpu() -> ModuleType:
         raise RuntimeError(f"the GPU needs CuPy, which cannot be imported: {error}") from error
     if not cupy.cuda.is_available():
         raise RuntimeError(f"the GPU needs a CUDA device and its driver: {_why_no_device(cupy)}")
+    if not hasattr(gpu_module("sparse"), "csr_array"):
+        raise RuntimeError(f"the GPU needs CuPy 14.2 or later, got {cupy.__version__}: pip install -U 'convop[gpu]'")
     try:
         import_module("cupyx.scipy.sparse.linalg")
     except ImportError as error:
@@ -184,6 +188,11 @@ class _FromCpu:
         if callable(value) and not isinstance(value, type):
             return lambda *given, **named: cls._moved_back(value(*map(cls._moved, given), **named))
         return value
+
+
+def dense(value: Any) -> Any:
+    """A sparse matrix of SciPy or CuPy as an array, and everything else as it is."""
+    return value.toarray() if sp.issparse(value) or "cupyx" in _makers(value) else value
 
 
 def require_gpu_memory(nbytes: int, what: str) -> None:

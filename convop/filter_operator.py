@@ -35,7 +35,8 @@ class ConvFilter(MatrixOperator):
     Notes
     -----
     ``ConvFilter(x, K.shape, ...) @ K == Conv(K, x.shape, ...) @ x``. The adjoint takes a residual to the
-    gradient of the kernel; `tosparse` is the data matrix of least squares.
+    gradient of the kernel; `tosparse` is the data matrix of least squares, which is built on the CPU, and then moved,
+    for an operator on the GPU too.
 
     Examples
     --------

@@ -23,8 +23,8 @@ __all__ = ["build", "kernel2matrix", "with_values"]
 
 Format: TypeAlias = Literal["csr", "csc", "coo", "bsr", "dia", "lil", "dok"]
 FORMATS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
-# those that CuPy has
-GPU_FORMATS = ("csr", "csc", "coo", "dia")
+# those that CuPy makes of one in csr
+GPU_FORMATS = ("csr", "csc", "coo")
 
 # Bytes of a Python object and its place in a dict or list, for the two formats made of them.
 _OBJECT_NBYTES = 150
@@ -60,7 +60,7 @@ def kernel2matrix(
     flip : bool
         Flip the kernel in space: the convolution of signal processing.
     format : {"csr", "csc", "coo", "bsr", "dia", "lil", "dok"}
-        Sparse format of the result; on the GPU one of the first three or "dia".
+        Sparse format of the result; on the GPU "csr", "csc" or "coo".
     dtype : dtype_like, optional
         float32, float64, complex64 or complex128. By default that of the kernel; integers and bools
         become float64, float16 becomes float32.
@@ -96,8 +96,8 @@ def kernel2matrix(
            [0., 1., 1.],
            [1., 0., 1.]])
     """
-    format_name = one_of("format", format, FORMATS)
     values = as_kernel(kernel, dtype)
+    format_name = checked_format(format, gpu=on_gpu(values))
     spec = ConvSpec(
         input_shape,
         values.shape,
@@ -108,6 +108,11 @@ def kernel2matrix(
         padding_mode=padding_mode,
     )
     return convert(build(spec, flipped(spec, values) if boolean("flip", flip) else values), format_name)
+
+
+def checked_format(format: object, *, gpu: bool) -> str:
+    """A sparse format that there is on the CPU, or on the GPU."""
+    return one_of("format of a matrix on the GPU", format, GPU_FORMATS) if gpu else one_of("format", format, FORMATS)
 
 
 def flipped(spec: ConvSpec, kernel: Array) -> Array:
@@ -196,7 +201,7 @@ def convert(matrix: sp.csr_array, format: str) -> Any:
     if format == "csr":
         return matrix
     if not isinstance(matrix, sp.csr_array):
-        return matrix.asformat(one_of("format of a matrix on the GPU", format, GPU_FORMATS))
+        return matrix.asformat(format)
     nnz, itemsize = matrix.nnz, matrix.dtype.itemsize
     index = max(matrix.indices.dtype.itemsize, 4)
     if format == "dia":

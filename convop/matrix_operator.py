@@ -13,10 +13,10 @@ from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
 
 from . import memory
 from .arguments import one_of
-from .backend import Array, as_array, namespace, on_gpu, require_gpu_memory, to_cpu, to_gpu
+from .backend import Array, as_array, dense, namespace, on_gpu, require_gpu_memory, to_cpu, to_gpu
 from .dtypes import kept_dtype
 from .linear_operator import LinearOperator
-from .matrix import FORMATS, convert
+from .matrix import checked_format, convert
 
 __all__ = ["MatrixOperator", "own", "transposed_csr"]
 
@@ -79,7 +79,7 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
 
     def _applied(self, function: Callable[[Array], Array], given: Any) -> Array:
         """A function on vectors or columns, for input of any dtype: as NumPy promotes it, integers as float64."""
-        x = given.toarray() if sp.issparse(given) else as_array(given, "x")
+        x = as_array(dense(given), "x")
         self._check_place(x)
         kept = kept_dtype(x.dtype, "x")
         x = x.astype(kept, copy=False)
@@ -127,7 +127,7 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         """
         if isinstance(x, LinearOperator | ScipyLinearOperator) or (np.isscalar(x) and not isinstance(x, str | bytes)):
             return super().dot(x)
-        x = x.toarray() if sp.issparse(x) else as_array(x, "x")
+        x = as_array(dense(x), "x")
         columns = self.shape[1]
         if x.shape == self.dims:
             return self.matvec(x.reshape(columns)).reshape(self.dimsd)
@@ -147,7 +147,7 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         Parameters
         ----------
         format : {"csr", "csc", "coo", "bsr", "dia", "lil", "dok"}
-            Sparse format. On the GPU one of the first three or "dia".
+            Sparse format. On the GPU "csr", "csc" or "coo".
 
         Returns
         -------
@@ -159,7 +159,7 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         MemoryError
             If it does not fit the free memory.
         """
-        return self._sparse(one_of("format", format, FORMATS))
+        return self._sparse(checked_format(format, gpu=self.on_gpu))
 
     def _sparse(self, format: str) -> Any:
         raise NotImplementedError

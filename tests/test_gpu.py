@@ -217,10 +217,45 @@ def test_matrices_are_those_of_the_cpu(cupy, case, adjoint):
 
 def test_formats_of_matrices(cupy):
     kernel = cupy.asarray(np.ones((2, 2)))
-    for format in ("csr", "csc", "coo", "dia"):
+    for format in ("csr", "csc", "coo"):
         assert kernel2matrix(kernel, (3, 3), format=format).format == format
-    with pytest.raises(ValueError, match="format of a matrix on the GPU must be one of csr, csc, coo, dia; got 'bsr'"):
-        kernel2matrix(kernel, (3, 3), format="bsr")
+        assert Conv(kernel, (3, 3)).tosparse(format).format == format
+    for format in ("bsr", "dia"):
+        with pytest.raises(ValueError, match="format of a matrix on the GPU must be one of csr, csc, coo; got"):
+            kernel2matrix(kernel, (3, 3), format=format)
+        with pytest.raises(ValueError, match="format of a matrix on the GPU must be one of csr, csc, coo; got"):
+            Conv(kernel, (3, 3)).T.tosparse(format)
+
+
+def test_products_of_positions_do_not_overflow(cupy):
+    """A first entry far outside and an offset far inside, each times the length of a row beyond 32 bits."""
+    kernel = np.ones((3, 1), "float32")
+    arguments = {"dilation": (10001, 1), "padding": ((10000, 10002), (0, 0))}
+    A = Conv(cupy.asarray(kernel), (3, 214748), engine="direct", **arguments)
+    x = integers(np.random.default_rng(0), A.dims, "float32")
+    assert_array_equal((A @ cupy.asarray(x)).get(), Conv(kernel, A.dims, engine="csr", **arguments) @ x)
+    assert not Direction(A.spec, False).kernels(np.dtype("float32"), 1).wide
+    # positions alone may be too far away
+    far = ConvSpec((3, 3), (2, 1), dilation=(2**31, 1), padding=((2**31 - 2, 2), (0, 0)))
+    assert Direction(far, False).kernels(np.dtype("float32"), 1).wide
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_batches_without_columns(cupy, engine):
+    A = Conv(cupy.asarray(np.ones((2, 3, 3), "float32")), (5, 6, 7), padding=1, engine=engine)
+    assert (A @ cupy.zeros((210, 0))).shape == (A.shape[0], 0)
+    assert (A.H @ cupy.zeros((A.shape[0], 0), "float32")).shape == (210, 0)
+    F = ConvFilter(cupy.asarray(np.ones((6, 7))), (3, 3), engine=engine)
+    assert F.matmat(cupy.zeros((9, 0))).shape == (F.shape[0], 0)
+    assert F.H.matmat(cupy.zeros((F.shape[0], 0))).shape == (9, 0)
+
+
+def test_sparse_input(cupy):
+    A = Conv(cupy.asarray(np.ones((3, 3))), (4, 5), padding=1)
+    x = sp.random_array((20, 3), density=0.3, rng=0, format="csr")
+    assert_array_equal((A @ A.tosparse()).get(), A.todense(backend="numpy") @ A.todense(backend="numpy"))
+    with pytest.raises(TypeError, match="x must be an array of CuPy"):
+        A @ x
 
 
 def test_wide_integers_are_used_for_what_int_cannot_count(cupy, monkeypatch):
@@ -355,6 +390,9 @@ def test_measuring_is_done_once(cupy, monkeypatch):
     stream = type("Stream", (), {"synchronize": lambda self: None})
     monkeypatch.setattr(cupy.cuda, "get_current_stream", stream, raising=False)
     monkeypatch.setattr(choose, "_measured", {})
+    with monkeypatch.context() as patch:
+        patch.setattr(cupy.cuda.runtime, "memGetInfo", lambda: (10**4, 10**9))  # not for the matrix or transforms
+        assert Conv(cupy.asarray(np.ones((3, 3))), (30, 30), engine="measure").engine == "direct"
     A = Conv(cupy.asarray(np.ones((3, 3))), (20, 20), engine="measure")
     assert A.engine in ENGINES
     monkeypatch.setattr(choose, "_fastest", lambda *_: pytest.fail("measured again"))

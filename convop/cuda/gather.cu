@@ -173,13 +173,12 @@ __device__ inline void work(const Number *__restrict__ x, const Number *__restri
         if (!outer.begin() || row.count == 0)
             break;
         do {
-            const Number *from = x + (source + c) * info[READ_SPACE] + outer.position() + along.base
-                                 + row.base * rows[READ_PITCH];
+            const Number *from = x + (source + c) * info[READ_SPACE] + outer.position() + along.base;
             const Number *weights = w + (channel * info[READ_CHANNELS] + c) * info[ENTRIES] + outer.weight()
                                     + row.first * rows[ENTRY_PITCH] + along.first;
 #if TAPS
             if (task[1] == ROWS) {
-                const Number *first = from + row_offsets[0] * rows[READ_PITCH];
+                const Number *first = from + (row.base + row_offsets[0]) * rows[READ_PITCH];
                 if (row.count == TAPS)
                     tile<TAPS>(sums, first, rows[READ_PITCH], weights, rows[ENTRY_PITCH], offsets, along.count);
 #if TAPS > 1
@@ -190,7 +189,8 @@ __device__ inline void work(const Number *__restrict__ x, const Number *__restri
             }
 #endif
             for (Int k = 0; k < row.count; k++) {
-                const Number *at = from + row_offsets[k] * rows[READ_PITCH], *by = weights + k * rows[ENTRY_PITCH];
+                const Number *at = from + (row.base + row_offsets[k]) * rows[READ_PITCH];
+                const Number *by = weights + k * rows[ENTRY_PITCH];
                 for (Int e = 0; e < along.count; e++)
                     sums[0] = fused(by[e], at[offsets[e]], sums[0]);
             }

@@ -57,7 +57,13 @@ class Gradient:
         wanted = max(1, min(_MANY_THREADS // size, math.ceil(outputs / _CHUNK), _MOST_CHUNKS))
         chunk = math.ceil(outputs / wanted)
         chunks = math.ceil(outputs / chunk)
-        wide = max(x.size, residuals.size, chunks * size) >= 2**31
+        largest = max(
+            x.size,
+            residuals.size,
+            chunks * size,
+            *(len(p) + abs(a.lo) for p, a in zip(self._positions, spec.axes, strict=True)),
+        )
+        wide = largest + _THREADS * _MOST_CHUNKS > 2**31 - 1
         real = "float" if x.dtype.char in "fF" else "double"
         kernels = Kernels(real, x.dtype.kind == "c", wide, "int", spec.ndim, 1, 0, 1, 1)
         info = [

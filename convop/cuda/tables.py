@@ -30,6 +30,8 @@ _MOST_TAPS, _MOST_POSITIONS = 32, 96
 _THREADS = 128
 _MOST_BLOCKS = 65535  # along the second and the third axis of a grid
 _MOST_INT = 2**31 - 1
+# How far loops over a grid go past their ends.
+_PAST = 2 * _MOST_BLOCKS * _THREADS
 
 
 @dataclass(frozen=True)
@@ -112,12 +114,14 @@ class Direction:
         self.entries = math.prod(len(g.offset) for g in self.axes)
         self._on_device: dict[tuple[int, bool], tuple[Array, Array, Array]] = {}
 
-    @property
-    def elements(self) -> int:
-        """The largest number of elements of one of its arrays, for one column."""
-        groups = self.spec.groups
-        weights = groups * self.channels_written * self.channels_read * self.entries
-        return max(weights, *self.spec.shape)
+    def largest(self, columns: int) -> int:
+        """What the integers of the kernels have to reach, loops past their ends included."""
+        weights = self.spec.groups * self.channels_written * self.channels_read * self.entries
+        sizes = [weights, *(columns * n for n in self.spec.shape), 4 * self.axes[-2].written]
+        for axis in self.axes:
+            tables = (np.abs(table).max(initial=0) for table in (axis.base, axis.offset))
+            sizes += [sum(map(int, tables)) + axis.read + abs(axis.back), axis.written + abs(axis.shift)]
+        return max(sizes) + _PAST
 
     def weights(self, kernel: Array) -> Array:
         """The kernel as the kernels of the GPU read it: ``(groups, channels written, channels read, *entries)``."""
@@ -206,7 +210,7 @@ class Direction:
     def kernels(self, dtype: np.dtype[Any], columns: int, *, tiled: bool = True) -> Kernels:
         """What the kernels are compiled with for numbers of a dtype and so many columns."""
         rows, taps, step, apart = self.rows_of_a_tile(dtype.itemsize) if tiled else (1, 0, 1, 1)
-        wide = columns * self.elements > _MOST_INT
+        wide = self.largest(columns) > _MOST_INT
         real = "float" if dtype.char in "fF" else "double"
         index = "int" if self.spec.index_dtype == np.int32 else "long long"
         return Kernels(real, dtype.kind == "c", wide, index, len(self.axes), rows, taps, step, apart)
@@ -232,22 +236,19 @@ class Direction:
         across = min(_THREADS, 1 << (line - 1).bit_length())
         info, tables, tasks = self.on_device(kernels)
         planes = len(x) * channels * math.prod(g.written for g in self.axes[:-2])
-        if y.size:
-            block = (across, _THREADS // across)
-            grid = (
-                math.ceil(line / across),
-                min(math.ceil(len(tasks) // 4 / block[1]), _MOST_BLOCKS),
-                min(planes, _MOST_BLOCKS),
-            )
-            kernel_of(kernels, "correlate")(
-                grid, block, (x, weights, y, info, tables, tasks, kernels.integer.type(planes))
-            )
+        block = (across, _THREADS // across)
+        grid = (
+            math.ceil(line / across),
+            min(math.ceil(len(tasks) // 4 / block[1]), _MOST_BLOCKS),
+            min(planes, _MOST_BLOCKS),
+        )
+        kernel_of(kernels, "correlate")(grid, block, (x, weights, y, info, tables, tasks, kernels.integer.type(planes)))
         return y
 
     def fill(self, weights: Array, pointers: Array, indices: Array, data: Array) -> None:
         """Write the entries of the matrix, whose rows begin at the pointers."""
         kernels = self.kernels(data.dtype, 1, tiled=False)
-        if len(indices) > _MOST_INT:
+        if len(indices) + _PAST > _MOST_INT:
             kernels = Kernels(**{**kernels.__dict__, "wide": True})
         info, tables, _ = self.on_device(kernels)
         rows = len(pointers) - 1

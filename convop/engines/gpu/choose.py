@@ -42,6 +42,8 @@ _AUTOMATIC = ("auto", "measure")
 _MANY_TAPS = 256
 # Channels of a group from which on PyTorch's products of matrices are ahead of sums by threads of their own.
 _MANY_CHANNELS = 8
+# Beyond so many entries, the matrix is for those who ask for it.
+_MATRIX_ENTRIES = 2**24
 _ROUNDS, _CALLS = 3, 3
 
 # The winners of measurements, by what they were measured for.
@@ -129,10 +131,17 @@ def _fastest(spec: ConvSpec, kernel: Array) -> str:
     cupy = gpu()
     x, y = (cupy.ones(n, kernel.dtype) for n in (spec.shape[1], spec.shape[0]))
     seconds: dict[str, list[float]] = {}
-    engines = {name: _ENGINES[name](spec, kernel) for name in usable()}
+    names = [name for name in usable() if name != "csr" or spec.nnz <= _MATRIX_ENTRIES]
+    engines = {}
+    for name in names:
+        engine = _ENGINES[name](spec, kernel)
+        try:
+            engine.forward(x), engine.adjoint(y)  # compiled and prepared
+        except MemoryError:
+            continue
+        engines[name] = engine
     for _ in range(_ROUNDS):
         for name, engine in engines.items():  # in turn, so that a disturbance meets all
-            engine.forward(x), engine.adjoint(y)
             for _ in range(_CALLS):
                 cupy.cuda.get_current_stream().synchronize()
                 start = time.perf_counter()

@@ -33,17 +33,18 @@ class CsrEngine:
         self._spec, self._kernel = spec, kernel
         self._directions: dict[bool, Direction] = {}
         self._structures: dict[bool, tuple[Array, Array]] = {}
-        self._matrices: dict[bool, Any] = {}
+        self._matrices: dict[tuple[bool, str], Any] = {}
 
-    def _matrix(self, adjoint: bool) -> Any:
+    def _matrix(self, adjoint: bool, dtype: np.dtype[Any]) -> Any:
         # Threads that arrive together may both build one; either is right, and one is kept.
-        matrix = self._matrices.get(adjoint)
+        matrix = self._matrices.get((adjoint, dtype.char))
         if matrix is None:
             direction = self._directions.get(adjoint) or Direction(self._spec, adjoint)
-            matrix = filled(direction, self._kernel, self._structures.get(adjoint))
+            kernel = self._kernel.astype(dtype, copy=False)
+            matrix = filled(direction, kernel, self._structures.get(adjoint))
             self._directions[adjoint] = direction
             self._structures[adjoint] = (matrix.indices, matrix.indptr)
-            self._matrices[adjoint] = matrix
+            self._matrices[adjoint, dtype.char] = matrix
         return matrix
 
     def forward(self, x: Array) -> Array:
@@ -53,12 +54,12 @@ class CsrEngine:
         return self._product(y, adjoint=True)
 
     def _product(self, x: Array, *, adjoint: bool) -> Array:
-        matrix = self._matrix(adjoint)
-        dtype = np.result_type(x.dtype, matrix.dtype)
+        dtype = np.result_type(x.dtype, self._kernel.dtype)
+        matrix = self._matrix(adjoint, dtype)
         if math.prod(x.shape) == 0:
             nothing: Array = gpu().zeros((matrix.shape[0], *x.shape[1:]), dtype)
             return nothing
-        product: Array = matrix.astype(dtype, copy=False) @ x.astype(dtype, copy=False)
+        product: Array = matrix @ x.astype(dtype, copy=False)
         return product
 
     def with_kernel(self, kernel: Array) -> CsrEngine:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from ...backend import Array
+from ...backend import Array, namespace
 from ...cuda.tables import Direction
 from ...spec import ConvSpec
 from ..planes import as_columns
@@ -38,6 +38,9 @@ class DirectionEngine:
 
     def _apply(self, x: Array, *, adjoint: bool) -> Array:
         dtype = np.result_type(x.dtype, self._kernel.dtype)
+        if x.size == 0:
+            nothing: Array = namespace(x).zeros((self._spec.shape[0 if not adjoint else 1], *x.shape[1:]), dtype)
+            return nothing
         result = self._columns(as_columns(x, dtype), adjoint)
         return result[0] if x.ndim == 1 else result.T
 
