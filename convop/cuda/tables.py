@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -113,6 +113,7 @@ class Direction:
         self.read_space, self.written_space = (math.prod(getattr(g, n) for g in self.axes) for n in ("read", "written"))
         self.entries = math.prod(len(g.offset) for g in self.axes)
         self._on_device: dict[tuple[int, bool], tuple[Array, Array, Array]] = {}
+        self._kernels: dict[tuple[str, int, bool], Kernels] = {}
 
     def largest(self, columns: int) -> int:
         """What the integers of the kernels have to reach, loops past their ends included."""
@@ -209,6 +210,12 @@ class Direction:
 
     def kernels(self, dtype: np.dtype[Any], columns: int, *, tiled: bool = True) -> Kernels:
         """What the kernels are compiled with for numbers of a dtype and so many columns."""
+        key = (dtype.char, columns, tiled)
+        if key not in self._kernels:
+            self._kernels[key] = self._made_kernels(dtype, columns, tiled)
+        return self._kernels[key]
+
+    def _made_kernels(self, dtype: np.dtype[Any], columns: int, tiled: bool) -> Kernels:
         rows, taps, step, apart = self.rows_of_a_tile(dtype.itemsize) if tiled else (1, 0, 1, 1)
         wide = self.largest(columns) > _MOST_INT
         real = "float" if dtype.char in "fF" else "double"
@@ -249,7 +256,7 @@ class Direction:
         """Write the entries of the matrix, whose rows begin at the pointers."""
         kernels = self.kernels(data.dtype, 1, tiled=False)
         if len(indices) + _PAST > _MOST_INT:
-            kernels = Kernels(**{**kernels.__dict__, "wide": True})
+            kernels = replace(kernels, wide=True)
         info, tables, _ = self.on_device(kernels)
         rows = len(pointers) - 1
         lanes = min(32, 1 << (max(1, len(indices) // rows) - 1).bit_length())

@@ -62,7 +62,6 @@ class _Helper:
         from .handover import LEAVES
 
         self.slot[LEAVES] = 1
-        self.rouse()
         with suppress(RuntimeError):
             self._bell.release()
         self._thread.join()
