@@ -10,22 +10,42 @@ from .parallel import set_num_threads
 from .spec import ConvSpec
 
 if TYPE_CHECKING:
-    from . import engines, testing
+    from . import engines, spectrum, testing
     from .filter_operator import ConvFilter
+    from .inverse import tikhonov
     from .operators import Conv, ConvTranspose
+    from .preconditioning import preconditioner
 
-__all__ = ["Conv", "ConvFilter", "ConvSpec", "ConvTranspose", "engines", "kernel2matrix", "set_num_threads", "testing"]
+__all__ = [
+    "Conv",
+    "ConvFilter",
+    "ConvSpec",
+    "ConvTranspose",
+    "engines",
+    "kernel2matrix",
+    "preconditioner",
+    "set_num_threads",
+    "spectrum",
+    "testing",
+    "tikhonov",
+]
 
 __version__ = "0.1.0"
 
 # PyLops takes seconds to import where PyTorch is installed: what needs it is loaded on first use.
-_OPERATORS = {"Conv": "operators", "ConvFilter": "filter_operator", "ConvTranspose": "operators"}
-_MODULES = ("engines", "plot", "testing", "torch")
+_LAZY = {
+    "Conv": "operators",
+    "ConvFilter": "filter_operator",
+    "ConvTranspose": "operators",
+    "preconditioner": "preconditioning",
+    "tikhonov": "inverse",
+}
+_MODULES = ("damping", "engines", "plot", "spectrum", "testing", "torch")
 
 
 def __getattr__(name: str) -> Any:
-    if name in _OPERATORS:
-        return getattr(import_module(f".{_OPERATORS[name]}", __name__), name)
+    if name in _LAZY:
+        return getattr(import_module(f".{_LAZY[name]}", __name__), name)
     if name in _MODULES:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

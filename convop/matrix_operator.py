@@ -8,7 +8,6 @@ from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import eigvalsh_tridiagonal
 from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
 
 from . import memory
@@ -17,17 +16,12 @@ from .backend import Array, as_array, dense, namespace, on_gpu, require_gpu_memo
 from .dtypes import kept_dtype
 from .linear_operator import LinearOperator
 from .matrix import checked_format, convert
+from .singular import all_values, condition, largest
 
 __all__ = ["MatrixOperator", "own", "transposed_csr"]
 
-# All singular values are computed up to this smaller side: some seconds and half a GiB.
-_DENSE_SIDE = 4096
-# The largest alone is found from the dense matrix up to this smaller side.
-_SMALL_SIDE = 512
-# Beyond, Lanczos steps are taken until so many do not change it.
-_LANCZOS_CHECK = 20
-_LANCZOS_CHANGE = 1e-12
-_LANCZOS_STEPS = 4000
+# Lanczos' method ends when it changes the norm by less, relative to itself.
+_NORM_RTOL = 1e-12
 
 
 class MatrixOperator(LinearOperator):  # type: ignore[misc]
@@ -195,23 +189,15 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         Returns
         -------
         float
-            To rounding for a smaller side up to 512. Beyond, to about 1e-9 of it; to 1e-6 where many singular values
-            lie that close to the largest, as of a long signal. NaN if the operator has entries that are not finite.
-            That of an operator on the GPU is computed on the CPU.
+            To rounding where the operator breaks into small blocks, or is small. Beyond, to about 1e-9 of it; to
+            1e-6 where many singular values lie that close to the largest, as of a long signal. NaN if the operator has
+            entries that are not finite. That of an operator on the GPU is computed on the CPU.
+
+        See Also
+        --------
+        convop.spectrum.norm : With a tolerance, and with bounds.
         """
-        if self.on_gpu:
-            return self.to_cpu().norm()
-        matrix = self._with_used_columns()
-        if not np.isfinite(matrix.data).all():
-            return math.nan
-        if not matrix.data.any():
-            return 0.0
-        if min(matrix.shape) <= _SMALL_SIDE and math.prod(matrix.shape) <= _SMALL_SIDE * _DENSE_SIDE:
-            return float(np.linalg.norm(matrix.toarray(), 2))
-        # Over its largest entry, as the matrix gets squared.
-        largest = float(np.abs(matrix.data).max())
-        double = np.complex128 if self.dtype.kind == "c" else np.float64
-        return _largest_singular_value((matrix / largest).astype(double)) * largest
+        return largest(self.to_cpu() if self.on_gpu else self, _NORM_RTOL)[0]
 
     def cond(self) -> float:
         """The condition number: the largest singular value over the smallest, computed in double precision.
@@ -225,64 +211,15 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If the smaller side of the matrix exceeds 4096: all singular values are computed.
+            If the smaller side of the matrix, or of its diagonal blocks, exceeds 4096: all singular values are computed.
         MemoryError
             If the dense matrix does not fit the free memory.
+
+        See Also
+        --------
+        convop.spectrum.singular_values : What it is computed from.
         """
-        if min(self.shape) > _DENSE_SIDE:
-            raise ValueError(
-                f"cond computes all singular values, for matrices up to {_DENSE_SIDE} rows or columns; "
-                f"this operator's shape is {self.shape}: use a smaller input_shape"
-            )
-        if self.on_gpu:
-            return self.to_cpu().cond()
-        matrix = self._with_used_columns()
-        if min(matrix.shape) < min(self.shape):
-            return math.inf
-        if not np.isfinite(matrix.data).all():
-            return math.nan
-        # one dense copy, and one that the decomposition works in
-        memory.require(2 * math.prod(matrix.shape) * 16, f"the dense matrix of shape {matrix.shape}")
-        double = np.complex128 if self.dtype.kind == "c" else np.float64
-        values = np.linalg.svd(matrix.toarray().astype(double), compute_uv=False)
-        # numpy.linalg.matrix_rank's bound on what rounding makes of a zero
-        rounding = values[0] * max(matrix.shape) * np.finfo(double).eps
-        return float(values[0] / values[-1]) if values[-1] > rounding else math.inf
-
-    def _with_used_columns(self) -> sp.csr_array:
-        """The matrix without columns that no entry lies in, as a large stride leaves many."""
-        matrix = self.tosparse()
-        used = np.zeros(matrix.shape[1], dtype=bool)
-        used[matrix.indices] = True
-        return matrix if used.all() else matrix[:, np.flatnonzero(used)]
-
-
-def _largest_singular_value(matrix: sp.csr_array) -> float:
-    """Lanczos on ``A A^H`` without restarts.
-
-    Orthogonality gets lost as the largest Ritz value converges, which costs repeated steps and no digits of that
-    value (Paige, 1976). Restarted methods do not end where the largest values lie close together.
-    """
-    wide = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T.tocsr()
-    adjoint = wide.conj().T.tocsr()
-    # A seeded start makes the last digits the same from run to run.
-    q = np.random.default_rng(0).standard_normal(wide.shape[0]).astype(matrix.dtype)
-    q /= np.linalg.norm(q)
-    before, diagonal, off_diagonal, largest = np.zeros_like(q), [], [0.0], 0.0
-    for step in range(1, min(_LANCZOS_STEPS, 4 * len(q)) + 1):
-        w = wide @ (adjoint @ q) - off_diagonal[-1] * before
-        diagonal.append(float(np.vdot(q, w).real))
-        w -= diagonal[-1] * q
-        off_diagonal.append(float(np.linalg.norm(w)))
-        if step % _LANCZOS_CHECK == 0 or off_diagonal[-1] == 0:
-            previous = largest
-            (largest,) = eigvalsh_tridiagonal(
-                diagonal, off_diagonal[1:-1], select="i", select_range=(step - 1, step - 1)
-            )
-            if off_diagonal[-1] == 0 or largest - previous <= _LANCZOS_CHANGE * largest:
-                break
-        before, q = q, w / off_diagonal[-1]
-    return math.sqrt(largest)
+        return condition(all_values(self.to_cpu() if self.on_gpu else self), self.shape)
 
 
 def own(array: Array) -> Array:

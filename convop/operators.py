@@ -74,6 +74,16 @@ class _Convolution(MatrixOperator):
         """The kernel as it was given, in the operator's dtype. Read-only: see `with_kernel`."""
         return self._kernel
 
+    def convolution(self) -> tuple[ConvSpec, Array]:
+        """The convolution of which this operator is the matrix, or the conjugate transpose.
+
+        Returns
+        -------
+        (ConvSpec, ndarray)
+            Its geometry, and its taps on the CPU, not flipped.
+        """
+        return self._spec, to_cpu(self._taps())
+
     @property
     def engine(self) -> str:
         """Name of the engine in use."""

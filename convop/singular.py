@@ -1,0 +1,338 @@
+"""Singular values of operators: all of them from small blocks, the largest by Lanczos' method, and bounds of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import eigvalsh_tridiagonal
+from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
+from scipy.sparse.linalg import aslinearoperator
+
+from . import memory
+from .backend import Array
+from .frequency import Fourier, Part, Window, blocks, exact_parts, weights
+from .parallel import run_items
+from .spec import ConvSpec
+
+__all__ = ["DENSE_SIDE", "affordable", "all_values", "certified", "condition", "double", "largest", "rounding_bound"]
+
+# All singular values of a matrix, or of one of its diagonal blocks, are computed up to this smaller side: some seconds
+# and half a GiB.
+DENSE_SIDE = 4096
+# Multiplications for which decomposing everything is preferred to iterations for a few values: about a second.
+_DENSE_WORK = 4 * 10**9
+# Lanczos steps are taken until so many do not change the largest value.
+_LANCZOS_CHECK = 20
+_LANCZOS_STEPS = 4000
+# Power iterations of the Schur test, and points of the symbol's grid for each tap of an axis.
+_POWER_STEPS = 200
+_GRID_POINTS_PER_TAP = 16
+
+
+def rounding_bound(largest: float, shape: tuple[int, int]) -> float:
+    """What rounding in double precision may make of a singular value that is zero: NumPy's bound in `matrix_rank`.
+
+    Parameters
+    ----------
+    largest : float
+        The largest singular value.
+    shape : (int, int)
+        Of the matrix that was decomposed.
+
+    Returns
+    -------
+    float
+    """
+    return largest * max(shape) * float(np.finfo(np.float64).eps)
+
+
+def all_values(A: Any) -> Array:
+    """All singular values of an operator on the CPU, largest first.
+
+    Parameters
+    ----------
+    A : LinearOperator, sparse matrix or array
+        Convolutions are broken into blocks, everything else is made dense.
+
+    Returns
+    -------
+    ndarray of float64, of length ``min(A.shape)``
+        NaN all over if an entry is not finite.
+
+    Raises
+    ------
+    ValueError
+        If the smaller side of a block, or of the dense matrix, exceeds 4096.
+    MemoryError
+        If it does not fit the free memory.
+    """
+    convolution = _convolution(A)
+    side = min(A.shape)
+    if convolution is not None:
+        spec, taps = convolution
+        parts = exact_parts(spec, taps)
+        side = min(_block_sides(spec, parts))
+    if side > DENSE_SIDE:
+        of_blocks = "" if convolution is None else f" in blocks of {side}"
+        raise ValueError(
+            f"all singular values are computed of matrices, or diagonal blocks of them, up to {DENSE_SIDE} rows or "
+            f"columns; this operator's shape is {tuple(A.shape)}{of_blocks}: use a smaller input_shape, or ask "
+            f"convop.spectrum.singular_values for the k largest or smallest"
+        )
+    if convolution is None:
+        matrix = _dense(A)
+        if not np.isfinite(matrix).all():
+            return np.full(min(A.shape), np.nan)
+        return _block_values(matrix)
+    if not np.isfinite(taps).all():
+        return np.full(min(spec.shape), np.nan)
+    values = _block_values(blocks(spec, taps, parts, f"the diagonal blocks of {spec}"))
+    counts = np.broadcast_to(weights(parts, taps.dtype)[..., None, None], values.shape)
+    repeated = np.repeat(values.ravel(), counts.ravel())
+    repeated.sort()
+    # Rows and columns that no tap meets are not in the blocks.
+    filled = np.zeros(min(spec.shape))
+    filled[: len(repeated)] = repeated[::-1]
+    return filled
+
+
+def affordable(A: Any) -> bool:
+    """Whether decomposing everything takes about a second at most."""
+    convolution = _convolution(A)
+    if convolution is None:
+        rows, columns = A.shape
+        count = 1
+    else:
+        spec, taps = convolution
+        parts = exact_parts(spec, taps)
+        rows, columns = _block_sides(spec, parts)
+        count = spec.groups * int(np.prod([part.count for part in parts if not isinstance(part, Window)]))
+    side = min(rows, columns)
+    return bool(side == 1 or (side <= DENSE_SIDE and 4 * count * rows * columns * side <= _DENSE_WORK))
+
+
+def largest(A: Any, rtol: float) -> tuple[float, int]:
+    """The largest singular value of an operator on the CPU, and the iterations it took: 0 if it is exact to rounding.
+
+    Parameters
+    ----------
+    A : LinearOperator, sparse matrix or array
+        The operator.
+    rtol : float
+        Where iterations end.
+
+    Returns
+    -------
+    (float, int)
+        NaN for entries that are not finite.
+    """
+    convolution = _convolution(A)
+    if convolution is not None and not np.isfinite(convolution[1]).all():
+        return math.nan, 0
+    if affordable(A):
+        return float(all_values(A).max(initial=0.0)), 0
+    return _lanczos(double(A), rtol)
+
+
+def condition(values: Array, shape: tuple[int, int]) -> float:
+    """Largest over smallest of all singular values of a matrix of a shape, ``inf`` if it is singular to rounding."""
+    most, least = float(values[0]), float(values[-1])
+    if math.isnan(most):
+        return math.nan
+    return most / least if least > rounding_bound(most, shape) else math.inf
+
+
+def double(A: Any) -> ScipyLinearOperator:
+    """An operator in double precision, for SciPy."""
+    operator = A if hasattr(A, "rmatvec") else aslinearoperator(A)
+    dtype = np.dtype(np.complex128 if np.dtype(operator.dtype).kind == "c" else np.float64)
+
+    def wide(function: Any) -> Any:
+        return lambda x: np.asarray(function(np.asarray(x, dtype=np.result_type(np.asarray(x).dtype, dtype))))
+
+    return ScipyLinearOperator(
+        tuple(operator.shape),
+        matvec=wide(operator.matvec),
+        rmatvec=wide(operator.rmatvec),
+        matmat=wide(operator.matmat),
+        rmatmat=wide(operator.rmatmat),
+        dtype=dtype,
+    )
+
+
+def _convolution(A: Any) -> tuple[ConvSpec, Array] | None:
+    """Geometry and taps of the convolution that an operator is, up to transposition and conjugation."""
+    found = getattr(A, "convolution", None)
+    return None if found is None else found()
+
+
+def _dense(A: Any) -> Array:
+    """An operator as a dense matrix in double precision."""
+    memory.require(3 * 16 * A.shape[0] * A.shape[1], f"the dense matrix of shape {tuple(A.shape)}")
+    if hasattr(A, "tosparse"):
+        A = A.tosparse()
+    if hasattr(A, "toarray"):
+        A = A.toarray()
+    if not isinstance(A, np.ndarray):
+        A = double(A).matmat(np.eye(A.shape[1]))
+    return np.asarray(A, dtype=np.complex128 if A.dtype.kind == "c" else np.float64)
+
+
+def _block_sides(spec: ConvSpec, parts: Sequence[Part]) -> tuple[int, int]:
+    """Rows and columns of the diagonal blocks of a convolution in the bases of parts, at most."""
+    rows, columns = spec.c_out // spec.groups, spec.c_in // spec.groups
+    for axis, part in zip(spec.axes, parts, strict=True):
+        if isinstance(part, Window):
+            rows, columns = rows * axis.outputs, columns * min(axis.inputs, axis.outputs * axis.taps)
+        elif isinstance(part, Fourier):
+            columns *= part.stride
+    return rows, columns
+
+
+def _block_values(matrices: Array) -> Array:
+    """Singular values of many small matrices, with all threads.
+
+    Parameters
+    ----------
+    matrices : ndarray of shape ``(..., rows, columns)``
+        In double precision.
+
+    Returns
+    -------
+    ndarray of shape ``(..., min(rows, columns))``
+        Largest first.
+    """
+    *many, rows, columns = matrices.shape
+    side = min(rows, columns)
+    flat = matrices.reshape(-1, rows, columns)
+    if side == 1:
+        return np.asarray(np.linalg.norm(flat, axis=(1, 2))).reshape(*many, 1)
+    values = np.empty((len(flat), side))
+    # what the decomposition of a block works in
+    memory.require(flat.itemsize * rows * columns + values.nbytes, f"decomposing a matrix of shape {(rows, columns)}")
+
+    def some(start: int, stop: int) -> None:
+        values[start:stop] = np.linalg.svd(flat[start:stop], compute_uv=False)
+
+    run_items(some, len(flat), work=4 * len(flat) * rows * columns * side)
+    return values.reshape(*many, side)
+
+
+def _lanczos(operator: Any, rtol: float) -> tuple[float, int]:
+    """The largest singular value, by Lanczos' method on ``A A^H`` without restarts.
+
+    Orthogonality gets lost as the largest Ritz value converges, which costs repeated steps and no digits of that
+    value (Paige, 1976). Restarted methods do not end where the largest values lie close together.
+
+    Parameters
+    ----------
+    operator : LinearOperator or matrix
+        With ``shape``, ``dtype``, ``matvec`` and ``rmatvec``, of double precision.
+    rtol : float
+        Steps end when 20 of them change the value by less than this, relative to itself.
+
+    Returns
+    -------
+    (float, int)
+        The value, which is a lower bound but for rounding, and the steps taken.
+    """
+    short = operator.shape[0] <= operator.shape[1]
+    first, second = (operator.rmatvec, operator.matvec) if short else (operator.matvec, operator.rmatvec)
+    side = min(operator.shape)
+    # A seeded start makes the last digits the same from run to run.
+    rng = np.random.default_rng(0)
+    q: Array = rng.standard_normal(side)
+    if operator.dtype.kind == "c":
+        q = q + 1j * rng.standard_normal(side)
+    q /= np.linalg.norm(q)
+    # The operator over its own size, as it gets squared.
+    gauge = float(np.abs(first(q)).max(initial=0.0))
+    if not 0 < gauge < math.inf:
+        return (0.0 if gauge == 0 else math.nan), 0
+    before, diagonal, off_diagonal, largest, step = np.zeros_like(q), [], [0.0], 0.0, 0
+    for step in range(1, min(_LANCZOS_STEPS, 4 * side) + 1):
+        w = second(first(q) / gauge) / gauge - off_diagonal[-1] * before
+        diagonal.append(float(np.vdot(q, w).real))
+        w -= diagonal[-1] * q
+        off_diagonal.append(float(np.linalg.norm(w)))
+        if not math.isfinite(off_diagonal[-1]):
+            return math.nan, step
+        if step % _LANCZOS_CHECK == 0 or off_diagonal[-1] == 0:
+            previous = largest
+            (largest,) = eigvalsh_tridiagonal(
+                diagonal, off_diagonal[1:-1], select="i", select_range=(step - 1, step - 1)
+            )
+            # Of squares: the value itself changes by half as much.
+            if off_diagonal[-1] == 0 or largest - previous <= 2 * rtol * largest:
+                break
+        before, q = q, w / off_diagonal[-1]
+    return math.sqrt(max(0.0, largest)) * gauge, step
+
+
+def certified(A: Any, value: float, steps: int) -> tuple[float, float]:
+    """A lower and an upper bound of the norm of an operator, from what `largest` gave.
+
+    Parameters
+    ----------
+    A : LinearOperator, sparse matrix or array
+        The operator, on the CPU.
+    value : float
+        The largest singular value as computed.
+    steps : int
+        Iterations it took.
+
+    Returns
+    -------
+    (float, float)
+    """
+    if not math.isfinite(value) or 0 in A.shape:
+        return value, value
+    # Errors of the products and of the recurrence, of a few units in the last place each.
+    margin = 64 * float(np.finfo(np.float64).eps) * (math.sqrt(max(A.shape)) + steps)
+    if steps == 0:
+        return value * (1 - margin), value * (1 + margin)
+    convolution = _convolution(A)
+    bounds = [_schur_bound(A)]
+    if convolution is not None and convolution[0].padding_mode == "zeros":
+        bounds.append(_symbol_bound(*convolution))
+    return value * (1 - margin), max(value, min(bounds)) * (1 + margin)
+
+
+def _schur_bound(A: Any) -> float:
+    """``norm(A)^2 <= max_i (|A|^T |A| x)_i / x_i`` for any ``x > 0`` (Schur); x by power iterations, the best of all."""
+    convolution = _convolution(A)
+    if convolution is not None and hasattr(A, "with_kernel"):
+        sizes = double(A.with_kernel(np.abs(A.kernel)))
+    else:
+        sizes = double(abs(sp.csr_array(A.tosparse() if hasattr(A, "tosparse") else A)))
+    x = np.ones(sizes.shape[1])
+    best = math.inf
+    for _ in range(_POWER_STEPS):
+        image = sizes.rmatvec(sizes.matvec(x))
+        best = min(best, float((image / x).max()))
+        if best == 0:
+            break
+        # What has shrunk to nothing is kept above it: any positive vector gives a bound.
+        x = np.maximum(image / image.max(), 1e-8)
+    return math.sqrt(best)
+
+
+def _symbol_bound(spec: ConvSpec, taps: Array) -> float:
+    """The supremum of the symbol's norm over all angles, from above.
+
+    Along an axis the symbol is a trigonometric polynomial of degree d, as many whole strides as the kernel reaches. On
+    N > d equidistant points one finds at least ``cos(pi d/(2 N))`` of its largest modulus (from M. Riesz's comparison of
+    a trigonometric polynomial near its maximum with a cosine).
+    """
+    parts, factor = [], 1.0
+    for axis in spec.axes:
+        degree = (axis.extent - 1) // axis.stride + 1
+        count = _GRID_POINTS_PER_TAP * degree
+        parts.append(Fourier(count, axis.stride))
+        factor /= math.cos(math.pi * degree / (2 * count))
+    values = _block_values(blocks(spec, taps, parts, f"the symbol of {spec}"))
+    return float(values.max()) * factor
