@@ -6,8 +6,9 @@ import json
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,7 +16,16 @@ import numpy as np
 
 from .backend import Array, as_array
 
-__all__ = ["read_kernel", "read_photograph", "write_image", "written"]
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Picture",
+    "read_kernel",
+    "read_photograph",
+    "read_picture",
+    "write_image",
+    "write_picture",
+    "written",
+]
 
 # Photographs are reduced to this many pixels along their longer side, and need so many along the shorter.
 _LONGEST_SIDE = 1024
@@ -90,6 +100,24 @@ def read_photograph(path: Path | None) -> Array:
         from skimage import data
 
         return np.asarray(data.camera(), dtype=np.float64) / 255
+    deep, grey = _decoded(path, _reduced_grey)
+    return _scaled(grey) if deep else grey / 255
+
+
+def _reduced_grey(upright: Any) -> tuple[bool, Array]:
+    """Whether the values are those of a file of more than 8 bits, which a conversion to 8 would cut off; and the values."""
+    from PIL import Image
+
+    deep = upright.mode[0] in "IF"
+    if not deep:
+        upright = upright.convert("L")
+    if max(upright.size) > _LONGEST_SIDE:
+        upright.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+    return deep, np.asarray(upright, dtype=np.float64)
+
+
+def _decoded(path: Path, decode: Callable[[Any], tuple[bool, Array]]) -> tuple[bool, Array]:
+    """What a function makes of an image file, turned upright; whatever is wrong with the file is a ValueError."""
     from PIL import Image, ImageOps, UnidentifiedImageError
 
     if not path.is_file():
@@ -100,25 +128,116 @@ def read_photograph(path: Path | None) -> Array:
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                upright = ImageOps.exif_transpose(opened)  # as it was held when it was taken
-                # 16 and 32 bits a pixel are modes I and F, which the conversion to 8 bits would cut off.
-                deep = upright.mode[0] in "IF"
-                if not deep:
-                    upright = upright.convert("L")
-                if max(upright.size) > _LONGEST_SIDE:
-                    upright.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
-                grey = np.asarray(upright, dtype=np.float64)
+                deep, values = decode(ImageOps.exif_transpose(opened))  # as it was held when it was taken
     except UnidentifiedImageError:
         raise ValueError(f"image {path} is not an image that Pillow can read") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise ValueError(f"image {path} is too large: {error}") from None
     except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError) as error:  # Pillow's ways to say it
         raise ValueError(f"image {path} is damaged: {error}") from None
-    if min(grey.shape) < _SHORTEST_SIDE:
-        raise ValueError(f"image {path} must have at least 16x16 pixels, got {grey.shape[1]}x{grey.shape[0]}")
-    if not np.isfinite(grey).all():
+    if min(values.shape[:2]) < _SHORTEST_SIDE:
+        raise ValueError(f"image {path} must have at least 16x16 pixels, got {values.shape[1]}x{values.shape[0]}")
+    if not np.isfinite(values).all():
         raise ValueError(f"image {path} has pixels that are not finite")
-    return _scaled(grey) if deep else grey / 255
+    return deep, values
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of one or three colours.
+
+    Attributes
+    ----------
+    values : ndarray of shape ``(rows, columns)`` or ``(rows, columns, 3)``
+        Between 0 and 1.
+    opacity : ndarray of shape ``(rows, columns)``, optional
+        uint8, where the file has it.
+    deep : bool
+        Whether the file had more than 8 bits a value.
+    """
+
+    values: Array
+    opacity: Array | None
+    deep: bool
+
+
+def read_picture(path: Path) -> Picture:
+    """An image at its full size, in colour if it has any.
+
+    Parameters
+    ----------
+    path : Path
+        An image file of any format that Pillow reads.
+
+    Returns
+    -------
+    Picture
+        8 bits a value are divided by 255, 16 by 65535; of other deep files the range of the values becomes 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If it is no image, or too small.
+    OSError
+        If there is no such file.
+    """
+    opacity: list[Array] = []
+
+    def decode(upright: Any) -> tuple[bool, Array]:
+        if upright.mode[0] in "IF":
+            values = np.asarray(upright, dtype=np.float64)
+            return True, values / 65535 if upright.mode.startswith("I;16") else _scaled(values)
+        if upright.has_transparency_data:
+            upright = upright.convert("LA" if upright.mode in ("L", "LA", "La") else "RGBA")
+            opacity.append(np.asarray(upright.getchannel("A")))
+        grey = upright.mode in ("1", "L", "LA")
+        return False, np.asarray(upright.convert("L" if grey else "RGB"), dtype=np.float64) / 255
+
+    deep, values = _decoded(path, decode)
+    return Picture(values, opacity[0] if opacity else None, deep)
+
+
+# What can be written, and whether it holds 16 bits a value, and opacity.
+_FORMATS = {
+    ".png": ("PNG", True, True),
+    ".tif": ("TIFF", True, True),
+    ".tiff": ("TIFF", True, True),
+    ".jpg": ("JPEG", False, False),
+    ".jpeg": ("JPEG", False, False),
+    ".bmp": ("BMP", False, False),
+    ".webp": ("WEBP", False, True),
+}
+IMAGE_SUFFIXES = tuple(_FORMATS)
+
+
+def write_picture(path: Path, picture: Picture) -> Path:
+    """Write an image in the format that the file's name asks for, with as many bits as it had where the format has them.
+
+    Parameters
+    ----------
+    path : Path
+        Where to; one of `IMAGE_SUFFIXES`.
+    picture : Picture
+        Values outside of 0 to 1 are clipped. What is missing from a format is left out: opacity, and more than 8 bits.
+
+    Returns
+    -------
+    Path
+        `path`.
+    """
+    from PIL import Image
+
+    name, holds_deep, holds_opacity = _FORMATS[path.suffix.lower()]
+    clipped = np.clip(picture.values, 0, 1)
+    if picture.deep and holds_deep:
+        image = Image.fromarray(np.rint(clipped * 65535).astype(np.uint16))
+    else:
+        image = Image.fromarray(np.rint(clipped * 255).astype(np.uint8))
+        if picture.opacity is not None and holds_opacity:
+            image.putalpha(Image.fromarray(picture.opacity))
+    with written(path) as file:
+        image.save(file, format=name, **({"quality": 95} if name in ("JPEG", "WEBP") else {}))
+    return path
 
 
 def _scaled(grey: Array) -> Array:

@@ -23,8 +23,8 @@ __all__ = ["checked_damp", "preconditioner"]
 # Elements of a window at an end, along an axis: at least, and at most so many reaches of the kernel. Correlations of
 # the inverse die out over some of them.
 _LEAST_WINDOW, _REACHES = 24, 2
-# Numbers that the inverses of the corners' windows may take, for each unknown, or in all if that is more.
-_NUMBERS_PER_UNKNOWN, _NUMBERS = 16, 2**18
+# Numbers that the inverses of the corners' windows may take for each unknown, and in all at least and at most.
+_NUMBERS_PER_UNKNOWN, _LEAST_NUMBERS, _MOST_NUMBERS = 16, 2**18, 2**23
 # Windows shorter than this share of the kernel's reach are of no use.
 _USEFUL_SHARE = 1 / 3
 # Cosines are taken where their model of `A^H A + damp^2` differs from the true one by at most these factors, in the
@@ -173,7 +173,7 @@ def _window_lengths(spec: ConvSpec, exact: Sequence[Part], rough: Sequence[int],
             frequencies, phases = frequencies * part.count, phases * (1 if outputs else part.stride)
         elif isinstance(part, Cosine):
             frequencies *= part.count
-    numbers = max(_NUMBERS_PER_UNKNOWN * unknowns, _NUMBERS) / (frequencies * phases**2)
+    numbers = min(max(_NUMBERS_PER_UNKNOWN * unknowns, _LEAST_NUMBERS), _MOST_NUMBERS) / (frequencies * phases**2)
     lengths: dict[int, int] = {}
     # Short axes first: they are taken whole where that is cheap, and leave more to the others.
     for done, a in enumerate(sorted(rough, key=lambda a: _size(spec.axes[a], outputs))):
