@@ -49,7 +49,7 @@ def place(spec: ConvSpec, parts: Sequence[Part], dtype: np.dtype[Any], *, output
 def narrowed(values: Array, dtype: np.dtype[Any]) -> Array:
     """Blocks of double precision in the precision of a dtype; real or complex as they are."""
     real = dtype.type(0).real.dtype
-    return values.astype(np.result_type(real, np.complex64) if values.dtype.kind == "c" else real)
+    return values.astype(np.result_type(real, np.complex64) if values.dtype.kind == "c" else real, copy=False)
 
 
 @dataclass(frozen=True)

@@ -189,7 +189,7 @@ def blocks(spec: ConvSpec, kernel: Array, parts: Sequence[Part], what: str) -> A
     size = kernel.size * math.prod(t[0].size for t in tables) // math.prod(len(t) for t in tables)
     memory.require(2 * 16 * size, what)
     double = np.complex128 if kernel.dtype.kind == "c" else np.float64
-    product: Array = kernel.astype(double).reshape(
+    product: Array = kernel.astype(double, copy=False).reshape(
         groups, spec.c_out // groups, spec.c_in // groups, *kernel.shape[-ndim:]
     )
     for table in tables:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,15 @@ from .block_operator import BlockOperator, Piece, narrowed, place
 from .dtypes import kept_dtype
 from .frequency import Window, blocks, exact_parts
 from .operators import Conv, ConvTranspose
-from .preconditioning import checked_damp, preconditioner
+from .preconditioning import checked_damp, determined, preconditioner
 from .progress import falling
 
 __all__ = ["Solution", "System", "exact_inverse", "tikhonov"]
 
 # Gradients below so many units in the last place of what they are differences of are rounding errors.
-_ROUNDING_ULPS = 8
+_ROUNDING_ULPS = 2
+# After so many iterations without a smaller gradient, the recurrences are begun anew.
+_PATIENCE = 300
 # Blocks are inverted as normal matrices unless their condition may exceed this, and by singular values then.
 _NORMAL_CONDITION = 1e6
 
@@ -78,8 +81,7 @@ def tikhonov(
     y : array_like of shape ``A.dimsd``, ``(*A.dimsd, P)``, ``(M,)`` or ``(M, P)``
         The data; P of them are solved together. Where `A` is: on the CPU or the GPU.
     damp : float
-        Damping, at least 0. With 0, a least-squares solution; the one of least norm where it is solved directly, or
-        begun with zeros and not preconditioned.
+        Damping, at least 0. With 0, the least-squares solution of least norm, unless `x0` is given.
     precondition : bool
         Whether conjugate gradients are preconditioned, and systems that fast transforms diagonalise are solved directly.
     x0 : array_like, optional
@@ -92,7 +94,7 @@ def tikhonov(
     progress : bool
         Show a progress bar on standard error; it needs rich (``pip install 'convop[cli]'``).
     callback : callable, optional
-        Called with the current solution after each iteration. It is not a copy.
+        Called with the current solution after each iteration.
 
     Returns
     -------
@@ -119,7 +121,9 @@ def tikhonov(
 
     Otherwise conjugate gradients run on the normal equations in the form that keeps the residual of the data, as LSQR
     and CGLS do (Bjoerck, Numerical Methods for Least Squares Problems, 1996, section 7.4), with the gradient computed
-    from it anew in each iteration, so that it is what it says.
+    from it anew in each iteration, so that it is what it says. With fewer data than unknowns, as in super-resolution,
+    they run on the dual equations ``(A A^H + damp^2) u = y``, and ``x = A^H u``. Dampings below 1e-4 of the largest gain
+    leave so much undetermined in working precision that no preconditioner is used.
 
     Examples
     --------
@@ -134,7 +138,7 @@ def tikhonov(
     damp, rtol = checked_damp(damp), _checked_rtol(rtol)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
-    system = System.of(A, y, damp)
+    system = System.of(A, y, damp, dual=x0 is None)
     limit = 10 * system.A.shape[1] if maxiter is None else integer("maxiter", maxiter)
     if limit < 0:
         raise ValueError(f"maxiter must be at least 0, got {maxiter}")
@@ -144,7 +148,8 @@ def tikhonov(
         inverse = exact_inverse(A, damp)
         if inverse is not None:
             return system.solution(inverse.matmat(system.y), 0, _DIRECT)
-        P = preconditioner(A, damp)
+        if determined(A, damp):
+            P = preconditioner(A.H if system.dual else A, damp)
     with falling("gradient", rtol) if boolean("progress", progress) else nullcontext() as show:
         return _conjugate_gradients(system, start, P, rtol, limit, _Observers(show, callback))
 
@@ -244,16 +249,22 @@ def _checked_rtol(rtol: float) -> float:
 
 @dataclass(frozen=True)
 class System:
-    """``min norm(A x - y)^2 + damp^2 norm(x)^2`` on columns."""
+    """``min norm(A x - y)^2 + damp^2 norm(x)^2`` on columns, by its normal equations.
+
+    Of the primal system ``(A^H A + damp^2) x = A^H y`` the unknowns are x. With fewer data than unknowns the dual one,
+    ``(A A^H + damp^2) u = y`` with ``x = A^H u``, is the smaller: what `A` does not see is not in it, and stays zero.
+    """
 
     A: Any
     y: Array
+    scale: float
     damp: float
     shape: tuple[int, ...]
     batch: bool
+    dual: bool
 
     @classmethod
-    def of(cls, A: Any, y: npt.ArrayLike, damp: float) -> System:
+    def of(cls, A: Any, y: npt.ArrayLike, damp: float, *, dual: bool = False) -> System:
         data = as_array(dense(y), "y")
         operator = A if hasattr(A, "matmat") and hasattr(A, "rmatmat") else aslinearoperator(A)
         rows, columns = (int(n) for n in operator.shape)
@@ -270,7 +281,11 @@ class System:
             raise ValueError("y must be finite, got NaN or infinity among its values")
         dtype = np.result_type(kept_dtype(data.dtype, "y"), kept_dtype(np.dtype(operator.dtype), "A"))
         values = xp.ascontiguousarray(data.reshape(rows, -1), dtype=dtype)
-        return cls(operator, values, damp, unknowns, batch)
+        # By a power of two, so that squares of small data do not vanish. In double precision: 1e-320 has no inverse.
+        largest = float(xp.abs(values).max()) if values.size else 0.0
+        scale = 2.0 ** max(-1000, math.frexp(largest)[1]) if largest else 1.0
+        values = values * values.dtype.type(1 / scale) if scale != 1 else values
+        return cls(operator, values, scale, damp, unknowns, batch, dual and rows < columns)
 
     @property
     def zero(self) -> bool:
@@ -290,27 +305,49 @@ class System:
             raise ValueError("x0 must be finite, got NaN or infinity among its values")
         dtype = np.result_type(kept_dtype(start.dtype, "x0"), self.y.dtype)
         columns: Array = xp.array(start.reshape(-1, self.y.shape[1]), dtype=dtype)
+        columns /= dtype.type(self.scale)
         return columns
 
-    def residual(self, x: Array) -> Array:
-        residual: Array = self.y - self.A.matmat(x)
-        return residual
+    @cached_property
+    def first(self) -> Array:
+        """The gradient at zero."""
+        first: Array = self.y if self.dual else self.A.rmatmat(self.y)
+        return first
 
-    def gradient(self, x: Array, residual: Array) -> Array:
-        gradient: Array = self.A.rmatmat(residual)
-        if self.damp:
-            gradient = gradient - self.damp**2 * x
-        return gradient
+    def image(self, v: Array) -> Array:
+        """``B v``: with B the operator, or its adjoint in the dual system."""
+        image: Array = self.A.rmatmat(v) if self.dual else self.A.matmat(v)
+        return image
+
+    def gradient(self, v: Array, w: Array) -> Array:
+        """``A^H (y - w) - damp^2 v``, or ``y - A w - damp^2 v`` in the dual system."""
+        gradient: Array = self.y - self.A.matmat(w) if self.dual else self.A.rmatmat(self.y - w)
+        return gradient - self.damp**2 * v if self.damp else gradient
+
+    def solved(self, v: Array, w: Array) -> Array:
+        """The solution of the primal system."""
+        return w if self.dual else v
+
+    def promised(self, gradient: Array) -> float:
+        """How far the gradient of the primal system has fallen, from that of the dual one: ``A^H g``."""
+        ratios = _ratios(_norms(self.A.rmatmat(gradient)), _norms(self.A.rmatmat(self.y)))
+        return float(ratios.max(initial=0.0))
+
+    def shown(self, x: Array) -> Array:
+        """Columns in the scale and the shape in which the caller has the solution."""
+        shape = (*self.shape, x.shape[1]) if self.batch else self.shape
+        shown: Array = (x * x.dtype.type(self.scale)).reshape(shape)
+        return shown
 
     def solution(self, x: Array, iterations: int, reason: str, *, converged: bool = True) -> Solution:
         """What was found, with figures computed from it."""
-        residual = self.residual(x)
-        lengths, first = _norms(self.gradient(x, residual)), _norms(self.A.rmatmat(self.y))
+        residual = self.y - self.A.matmat(x)
+        lengths = _norms(self.A.rmatmat(residual) - self.damp**2 * x)
+        first = _norms(self.A.rmatmat(self.y))
         gradients = _ratios(lengths, first)
-        residuals = _norms(residual)
-        shape = (*self.shape, x.shape[1]) if self.batch else self.shape
+        residuals = _norms(residual) * self.scale
         figures = (residuals, gradients) if self.batch else (float(residuals[0]), float(gradients[0]))
-        return Solution(x.reshape(shape), iterations, converged, reason, *figures)
+        return Solution(self.shown(x), iterations, converged, reason, *figures)
 
 
 @dataclass(frozen=True)
@@ -324,7 +361,7 @@ class _Observers:
         if self.show is not None:
             self.show(worst)
         if self.callback is not None:
-            self.callback(x.reshape((*system.shape, x.shape[1]) if system.batch else system.shape))
+            self.callback(system.shown(x))
 
 
 def _norms(columns: Array) -> Array:
@@ -346,55 +383,68 @@ def _products(a: Array, b: Array) -> Array:
 def _conjugate_gradients(
     system: System, start: Array | None, P: BlockOperator | None, rtol: float, limit: int, tell: _Observers
 ) -> Solution:
-    """Conjugate gradients for ``A^H A + damp^2``, that keep the residual of the data; for several data at once."""
-    A, y, damp = system.A, system.y, system.damp
+    """Conjugate gradients on the normal equations of a system, for several data at once.
+
+    They keep ``w = B v`` beside the unknowns v, and compute the gradient from both anew in each iteration.
+    """
+    y, damp = system.y, system.damp
     xp = namespace(y)
     real = y.dtype.type(0).real.dtype
     eps = float(np.finfo(real).eps)
-    first = A.rmatmat(y)
+    first = system.first
     scales = _Sizes.of(first, first if P is None else P.matmat(first))
-    x = xp.zeros_like(first) if start is None else start
+    v = xp.zeros_like(first) if start is None else start
 
     def column(factors: Array) -> Array:
-        return xp.asarray(factors.astype(real))
+        moved: Array = xp.asarray(factors.astype(real))
+        return moved
 
-    iterations, gain, reached = 0, 0.0, math.inf
+    iterations, gain, reached, goal = 0, 0.0, math.inf, rtol
     while True:
         # From the definition: at the start, and where the recurrences say that the goal is reached.
-        residual = system.residual(x)
-        gradient = system.gradient(x, residual)
+        w = system.image(v)
+        gradient = system.gradient(v, w)
         z = gradient if P is None else P.matmat(gradient)
         sizes = _Sizes.of(gradient, z)
         fallen = sizes.over(scales)
         worst = float(fallen.max(initial=0.0))
         at = f"with the gradient at {worst:.2g} of its first size"
+        x = system.solved(v, w)
         if not math.isfinite(worst):
             return system.solution(x, iterations, "stopped: the operator gave NaN or infinity", converged=False)
-        if worst <= rtol:
-            reason = f"converged: the gradient fell to {worst:.2g} of its first size, rtol is {rtol:g}"
+        # Of the dual system, the gradient of the primal one is what was promised.
+        promised = system.promised(gradient) if system.dual else worst
+        if promised <= rtol:
+            reason = f"converged: the gradient fell to {promised:.2g} of its first size, rtol is {rtol:g}"
             return system.solution(x, iterations, reason)
+        if worst <= goal:
+            goal, reached = goal * rtol / (2 * promised), math.inf
         if iterations >= limit:
             return system.solution(x, iterations, f"stopped after maxiter={limit} iterations, {at}", converged=False)
         if worst > reached / 2:
             reason = f"stopped by rounding errors of {y.dtype.name}, {at}"
             return system.solution(x, iterations, reason, converged=False)
         reached, direction = worst, z
-        while iterations < limit:
-            image = A.matmat(direction)
+        least, since = worst, iterations
+        while iterations < limit and iterations - since < _PATIENCE:
+            image = system.image(direction)
             square, own = _products(image, image), _products(direction, direction)
             gain = max(gain, float(np.sqrt(_ratios(square, own)).max()))
             # Columns that are done stay as they are.
-            step = np.where(fallen > rtol, _ratios(sizes.energy, square + damp**2 * own), 0.0)
-            x = x + column(step) * direction
-            residual = residual - column(step) * image
-            gradient = system.gradient(x, residual)
+            step = column(np.where(fallen > goal, _ratios(sizes.energy, square + damp**2 * own), 0.0))
+            v = v + step * direction
+            w = w + step * image
+            gradient = system.gradient(v, w)
             iterations += 1
             z = gradient if P is None else P.matmat(gradient)
             before, sizes = sizes, _Sizes.of(gradient, z)
             fallen = sizes.over(scales)
-            tell(system, x, float(fallen.max()))
-            noise = _ROUNDING_ULPS * eps * (gain * _norms(residual) + damp**2 * _norms(x))
-            if not ((fallen > rtol) & (sizes.length > noise)).any():  # also where they are NaN
+            now = float(fallen.max())
+            tell(system, system.solved(v, w), now)
+            if now < least:
+                least, since = now, iterations
+            noise = _ROUNDING_ULPS * eps * (gain * _norms(w) + damp**2 * _norms(v))
+            if not ((fallen > goal) & (sizes.length > noise)).any():  # also where they are NaN
                 break
             direction = z + column(_ratios(sizes.energy, before.energy)) * direction
 

@@ -12,11 +12,14 @@ from matplotlib.figure import Figure
 
 from .backend import Array, from_cpu, to_cpu
 from .files import written
+from .spectrum import singular_values, symbol_values
 
-__all__ = ["image", "kernel", "matrix", "save"]
+__all__ = ["image", "kernel", "matrix", "save", "spectrum"]
 
 # Matrices up to so many rows and columns are drawn entry by entry, larger ones as a picture of this size.
 _PIXELS = 512
+# Up to so many singular values are drawn as dots, more as a line.
+_DOTS = 400
 
 
 def matrix(A: Any, *, ax: Axes | None = None) -> Axes:
@@ -98,6 +101,45 @@ def kernel(A: Any, *, ax: Axes | None = None) -> Axes:
     ax = _axes(ax)
     ax.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     ax.set(title=f"kernel {A.kernel.shape}", xticks=[], yticks=[])
+    return ax
+
+
+def spectrum(A: Any, *, ax: Axes | None = None) -> Axes:
+    """Draw the singular values of an operator, largest first, over those of its symbol on a uniform grid of angles.
+
+    Parameters
+    ----------
+    A : Conv or ConvTranspose
+        The operator; all its singular values are computed.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default the current axes.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Notes
+    -----
+    The larger the input, the closer are the two, whatever the boundary: see `convop.spectrum.symbol`. With a stride,
+    the symbol is that of its blocks, in which as many frequencies are folded together. For a circular boundary the two
+    are the same.
+
+    Examples
+    --------
+    >>> import convop, matplotlib
+    >>> matplotlib.use("agg")
+    >>> ax = convop.plot.spectrum(convop.Conv([[0.1, 0.2], [0.3, 0.4]], (8, 8), padding="same"))
+    """
+    values = singular_values(A)
+    of_symbol = symbol_values(A)
+    ax = _axes(ax)
+    share = (np.arange(len(of_symbol)) + 0.5) / len(of_symbol)
+    ax.plot(share, of_symbol, color="0.7", linewidth=4, label="symbol")
+    share = (np.arange(len(values)) + 0.5) / len(values)
+    ax.plot(share, values, "." if len(values) <= _DOTS else "-", color="C3", label="singular values")
+    ax.set(xlabel=f"share of all {len(values)}", ylabel="singular value", xlim=(0, 1))
+    ax.set_ylim(bottom=0)
+    ax.legend()
     return ax
 
 

@@ -18,15 +18,15 @@ from .frequency import Cosine, Fourier, Part, Window, blocks, exact_parts, mirro
 from .operators import Conv, ConvTranspose
 from .spec import ConvSpec
 
-__all__ = ["checked_damp", "preconditioner"]
+__all__ = ["checked_damp", "determined", "preconditioner"]
 
 # Elements of a window at an end, along an axis: at least, and at most so many reaches of the kernel. Correlations of
 # the inverse die out over some of them.
 _LEAST_WINDOW, _REACHES = 24, 2
 # Numbers that the inverses of the corners' windows may take for each unknown, and in all at least and at most.
-_NUMBERS_PER_UNKNOWN, _LEAST_NUMBERS, _MOST_NUMBERS = 16, 2**18, 2**23
+_NUMBERS_PER_UNKNOWN, _LEAST_NUMBERS, _MOST_NUMBERS = 8, 2**20, 2**23
 # Windows shorter than this share of the kernel's reach are of no use.
-_USEFUL_SHARE = 1 / 3
+_USEFUL_SHARE = 1 / 2
 # Cosines are taken where their model of `A^H A + damp^2` differs from the true one by at most these factors, in the
 # interior and at the ends: the iterations grow with the roots of them, and windows at the ends need some 10 to 60.
 _INTERIOR_SPREAD, _END_SPREAD = 100.0, 30.0
@@ -127,6 +127,11 @@ def checked_damp(damp: float) -> float:
     if not 0 <= value < math.inf:
         raise ValueError(f"damp must be finite and at least 0, got {damp!r}")
     return value
+
+
+def determined(A: Conv | ConvTranspose, damp: float) -> bool:
+    """Whether a damping is large enough for a preconditioner with no other one in its place."""
+    return damp > 0 and damp >= _LEAST_DAMP * _gain(*A.convolution())
 
 
 def _gain(spec: ConvSpec, taps: Array) -> float:

@@ -18,13 +18,26 @@ from .frequency import Fourier, Part, Window, blocks, exact_parts, weights
 from .parallel import run_items
 from .spec import ConvSpec
 
-__all__ = ["DENSE_SIDE", "affordable", "all_values", "certified", "condition", "double", "largest", "rounding_bound"]
+__all__ = [
+    "DENSE_SIDE",
+    "affordable",
+    "all_values",
+    "certified",
+    "condition",
+    "double",
+    "largest",
+    "rounding_bound",
+    "symbol_values",
+]
 
 # All singular values of a matrix, or of one of its diagonal blocks, are computed up to this smaller side: some seconds
 # and half a GiB.
 DENSE_SIDE = 4096
 # Multiplications for which decomposing everything is preferred to iterations for a few values: about a second.
 _DENSE_WORK = 4 * 10**9
+# Matrices up to this smaller side are decomposed side by side; LAPACK has threads of its own for larger ones, and two
+# crowds of threads stand in each other's way.
+_ONE_THREAD_EACH = 80
 # Lanczos steps are taken until so many do not change the largest value.
 _LANCZOS_CHECK = 20
 _LANCZOS_STEPS = 4000
@@ -71,33 +84,64 @@ def all_values(A: Any) -> Array:
         If it does not fit the free memory.
     """
     convolution = _convolution(A)
-    side = min(A.shape)
-    if convolution is not None:
-        spec, taps = convolution
-        parts = exact_parts(spec, taps)
-        side = min(_block_sides(spec, parts))
-    if side > DENSE_SIDE:
-        of_blocks = "" if convolution is None else f" in blocks of {side}"
-        raise ValueError(
-            f"all singular values are computed of matrices, or diagonal blocks of them, up to {DENSE_SIDE} rows or "
-            f"columns; this operator's shape is {tuple(A.shape)}{of_blocks}: use a smaller input_shape, or ask "
-            f"convop.spectrum.singular_values for the k largest or smallest"
-        )
-    if convolution is None:
+    parts = None if convolution is None else exact_parts(*convolution)
+    side = min(A.shape) if convolution is None or parts is None else min(_block_sides(convolution[0], parts))
+    _require_side(side, tuple(A.shape), blocks=parts is not None)
+    if convolution is None or parts is None:
         matrix = _dense(A)
         if not np.isfinite(matrix).all():
             return np.full(min(A.shape), np.nan)
         return _block_values(matrix)
+    spec, taps = convolution
     if not np.isfinite(taps).all():
         return np.full(min(spec.shape), np.nan)
+    repeated = _values_in(spec, taps, parts)
+    # Rows and columns that no tap meets are not in the blocks.
+    filled = np.zeros(min(spec.shape))
+    filled[: len(repeated)] = repeated
+    return filled
+
+
+def log_determinant(spec: ConvSpec, taps: Array) -> float:
+    """Logarithm of the determinant's absolute value of a square convolution, by the LU factors of its blocks."""
+    if not np.isfinite(taps).all():
+        return math.nan
+    parts = exact_parts(spec, taps)
+    _require_side(min(_block_sides(spec, parts)), spec.shape, blocks=True)
+    matrices = blocks(spec, taps, parts, f"the diagonal blocks of {spec}")
+    if matrices.shape[-1] != matrices.shape[-2]:  # rows or columns that no tap meets
+        return -math.inf
+    if not all(isinstance(part, Window) for part in parts):
+        values = _block_values(matrices)
+        if values.min() <= rounding_bound(float(values.max()), spec.shape):
+            return -math.inf
+    logarithms = np.linalg.slogdet(matrices).logabsdet
+    return float((logarithms * weights(parts, taps.dtype)[..., None]).sum())
+
+
+def _require_side(side: int, shape: tuple[int, ...], *, blocks: bool) -> None:
+    """Before anything is decomposed."""
+    if side > DENSE_SIDE:
+        of_blocks = f" in blocks of {side}" if blocks else ""
+        raise ValueError(
+            f"all singular values are computed of matrices, or diagonal blocks of them, up to {DENSE_SIDE} rows or "
+            f"columns; this operator's shape is {shape}{of_blocks}: use a smaller input_shape, or ask "
+            f"convop.spectrum.singular_values for the k largest or smallest"
+        )
+
+
+def _values_in(spec: ConvSpec, taps: Array, parts: Sequence[Part]) -> Array:
+    """Singular values of all diagonal blocks in the bases of parts, largest first."""
     values = _block_values(blocks(spec, taps, parts, f"the diagonal blocks of {spec}"))
     counts = np.broadcast_to(weights(parts, taps.dtype)[..., None, None], values.shape)
     repeated = np.repeat(values.ravel(), counts.ravel())
     repeated.sort()
-    # Rows and columns that no tap meets are not in the blocks.
-    filled = np.zeros(min(spec.shape))
-    filled[: len(repeated)] = repeated[::-1]
-    return filled
+    return repeated[::-1]
+
+
+def symbol_values(spec: ConvSpec, taps: Array) -> Array:
+    """Singular values of the symbol on a grid with as many angles in each axis as there are whole strides in it."""
+    return _values_in(spec, taps, [Fourier(-(-axis.inputs // axis.stride), axis.stride) for axis in spec.axes])
 
 
 def affordable(A: Any) -> bool:
@@ -218,7 +262,10 @@ def _block_values(matrices: Array) -> Array:
     def some(start: int, stop: int) -> None:
         values[start:stop] = np.linalg.svd(flat[start:stop], compute_uv=False)
 
-    run_items(some, len(flat), work=4 * len(flat) * rows * columns * side)
+    if side <= _ONE_THREAD_EACH:
+        run_items(some, len(flat), work=4 * len(flat) * rows * columns * side)
+    else:
+        some(0, len(flat))
     return values.reshape(*many, side)
 
 

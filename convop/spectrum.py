@@ -22,7 +22,7 @@ from .matrix_operator import MatrixOperator
 from .operators import Conv, ConvTranspose
 from .preconditioning import preconditioner
 
-__all__ = ["cond", "logabsdet", "norm", "pinv", "singular_values", "symbol"]
+__all__ = ["cond", "logabsdet", "norm", "pinv", "singular_values", "symbol", "symbol_values"]
 
 _NORM_RTOL = 1e-12
 # The smallest values of a square matrix come from its inverse, if its LU factors may have so many entries.
@@ -197,12 +197,18 @@ def logabsdet(A: Conv | ConvTranspose) -> float:
     Returns
     -------
     float
-        The sum of the logarithms of the singular values: ``-inf`` for a matrix that is singular to rounding.
+        ``-inf`` for a matrix that is singular; NaN for one with entries that are not finite.
 
     Raises
     ------
     ValueError
         If the operator is not square, or too large.
+
+    Notes
+    -----
+    From the LU factors of the diagonal blocks of `singular_values`. A matrix that is badly conditioned may well have a
+    determinant of 1, as triangular ones do. Zeros of a transform are not exact, though, so that blocks of frequencies
+    whose smallest singular value is zero to rounding count as singular.
 
     Examples
     --------
@@ -213,13 +219,11 @@ def logabsdet(A: Conv | ConvTranspose) -> float:
     >>> math.isclose(logabsdet(A), math.log(2**6 - 1))
     True
     """
-    A = _operator(A)
+    if not isinstance(A, Conv | ConvTranspose):
+        raise TypeError(f"A must be a Conv or a ConvTranspose, got {type(A).__name__}")
     if A.shape[0] != A.shape[1]:
         raise ValueError(f"A must be square to have a determinant, got shape {A.shape}")
-    values = singular.all_values(A)
-    if not values[-1] > singular.rounding_bound(float(values[0]), A.shape):
-        return -math.inf if np.isfinite(values).all() else math.nan
-    return float(np.log(values).sum())
+    return singular.log_determinant(*A.convolution())
 
 
 def pinv(A: Conv | ConvTranspose) -> BlockOperator:
@@ -340,6 +344,31 @@ def symbol(A: Conv | ConvTranspose, theta: npt.ArrayLike) -> Array:
     whole[:, each, :, each] = grouped.transpose(1, 0, 2, 3)
     matrices = whole.reshape(*angles.shape[:-1], spec.c_out, spec.c_in)
     return matrices.swapaxes(-1, -2) if isinstance(A, ConvTranspose) else matrices
+
+
+def symbol_values(A: Conv | ConvTranspose) -> Array:
+    """Singular values of the symbol on a uniform grid of angles, those of the operator far from all ends.
+
+    Parameters
+    ----------
+    A : Conv or ConvTranspose
+        The operator. With a stride, the symbol is that of its phases: a matrix with a column for each of them.
+
+    Returns
+    -------
+    ndarray of float64
+        Largest first: one for each output of the grid, which has as many as `A` or some more, and each row of the symbol.
+
+    Examples
+    --------
+    >>> from convop import Conv
+    >>> from convop.spectrum import symbol_values
+    >>> symbol_values(Conv([1.0, 1.0], 4, padding="same")).round(6).tolist()
+    [2.0, 1.414214, 1.414214, 0.0]
+    """
+    if not isinstance(A, Conv | ConvTranspose):
+        raise TypeError(f"A must be a Conv or a ConvTranspose, got {type(A).__name__}")
+    return singular.symbol_values(*A.convolution())
 
 
 def _operator(A: Any) -> Any:

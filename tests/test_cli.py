@@ -278,3 +278,84 @@ def test_pictures_without_matplotlib_are_refused_before_the_work(monkeypatch):
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     assert "pictures need matplotlib" in refused("demo")
     assert "pictures need matplotlib" in refused("matrix", "[1]", "--shape", "3", "-o", "m.npz", "--plot", "m.png")
+
+
+def psnr(path, reference):
+    with Image.open(path) as image:
+        values = np.asarray(image, dtype=float) / 255
+    return -10 * np.log10(np.mean((values - reference) ** 2))
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    from skimage import data
+
+    return data.astronaut()[40:296, 60:316] / 255
+
+
+@pytest.mark.parametrize(
+    ("kernel", "mode", "damp"),
+    [
+        ("gaussian:2", "symmetric", "discrepancy"),
+        ("motion:15,30", "reflect", "discrepancy:0.01"),
+        ("motion:9,100", "symmetric", "0.1"),
+        ("k.npy", "replicate", "discrepancy"),
+        ("gaussian:1.5", "circular", "0.1"),
+    ],
+)
+@pytest.mark.parametrize("colour", [True, False])
+def test_deblur_recovers_photographs(photograph, kernel, mode, damp, colour):
+    image = photograph if colour else photograph[..., 1]
+    rng = np.random.default_rng(0)
+    point = np.outer([1, 2, 4, 6, 9], [3, 5, 7, 2, 1, 1, 0.5])
+    np.save("k.npy", 255 * point)  # is scaled to sum 1
+    if kernel != "k.npy":
+        point = cli._point_spread(kernel)
+    A = Conv(point / point.sum(), image.shape[:2], padding="same", padding_mode=mode, flip=True)
+    blurred = np.clip(A @ image + 0.01 * rng.standard_normal(image.shape), 0, 1)
+    Image.fromarray(np.rint(255 * blurred).astype(np.uint8)).save("blurred.png")
+    result = run("deblur", "blurred.png", kernel, "-o", "out.png", "--padding-mode", mode, "--damp", damp)
+    assert result.exit_code == 0
+    assert "out.png" in result.stdout
+    assert psnr("out.png", image) > psnr("blurred.png", image) + 1
+    assert sorted(p.name for p in Path().iterdir()) == ["blurred.png", "k.npy", "out.png"]
+
+
+def test_deblur_by_cross_validation(photograph):
+    A = Conv(cli._point_spread("motion:15,30"), (256, 256), padding="same", padding_mode="symmetric", flip=True)
+    blurred = np.clip(A @ photograph + 0.005 * np.random.default_rng(0).standard_normal(photograph.shape), 0, 1)
+    Image.fromarray(np.rint(255 * blurred).astype(np.uint8)).save("blurred.png")
+    result = run("deblur", "blurred.png", "motion:15,30", "-o", "out.png", "--damp", "gcv")
+    assert "cross-validation" in " ".join(result.stdout.split())
+    assert psnr("out.png", photograph) > psnr("blurred.png", photograph) + 1
+
+
+def test_deblur_refuses_what_makes_no_sense():
+    Image.new("L", (40, 30), 128).save("in.png")
+    for kernel, message in (
+        ("gaussian:", "kernel must be gaussian:SIGMA, got ''"),
+        ("gaussian:0", "sigma must be a positive number"),
+        ("gaussian:1,2", "kernel must be gaussian:SIGMA"),
+        ("motion:3", "kernel must be motion:LENGTH,ANGLE, got '3'"),
+        ("motion:a,b", "kernel must be motion:LENGTH,ANGLE"),
+        ("gaussian:9", "kernel of 73x73 pixels is larger than the image of 30x40"),
+        ("[1,2]", "two dimensions"),
+        ("[[1,-1]]", "positive sum"),
+        ("nothing.npy", "does not exist"),
+    ):
+        assert message in refused("deblur", "in.png", kernel, "-o", "out.png")
+    for damp in ("-1", "nan", "a", "gcv:3", "discrepancy:x"):
+        assert "damp must be" in refused("deblur", "in.png", "gaussian:1", "-o", "out.png", "--damp", damp)
+    assert "noise" in refused("deblur", "in.png", "gaussian:1", "-o", "out.png", "--damp", "discrepancy:5")
+    assert "padding_mode must be" in refused("deblur", "in.png", "gaussian:1", "-o", "o.png", "--padding-mode", "wrap")
+    assert "output must be a .png or .tif" in refused("deblur", "in.png", "gaussian:1", "-o", "out.gif")
+    assert "no folder" in refused("deblur", "in.png", "gaussian:1", "-o", "there/out.png")
+    assert "image nothing.png does not exist" in refused("deblur", "nothing.png", "gaussian:1", "-o", "out.png")
+    assert not Path("out.png").exists()
+
+
+def test_info_of_large_circular_operators_has_norm_and_condition():
+    A = Conv([[2.0, 1.0]], (1000, 1001), padding="same", padding_mode="circular")
+    result = run("info", "[[2,1]]", "--shape", "1000,1001", "--padding", "same", "--padding-mode", "circular")
+    assert f"{A.cond():.6g}" in result.stdout
+    assert "not computed" not in result.stdout

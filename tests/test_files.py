@@ -96,3 +96,59 @@ def test_files_have_ordinary_permissions(tmp_path):
         pass
     (tmp_path / "b").write_text("")
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+
+@pytest.mark.parametrize("suffix", files.IMAGE_SUFFIXES)
+def test_pictures_keep_colours_and_size(tmp_path, suffix):
+    rng = np.random.default_rng(0)
+    levels = np.kron(rng.integers(0, 256, (3, 4, 3)), np.ones((16, 16, 1))).astype(np.uint8)
+    Image.fromarray(levels).save(tmp_path / "in.png")
+    picture = files.read_picture(tmp_path / "in.png")
+    assert picture.values.shape == (48, 64, 3)
+    assert (picture.opacity, picture.deep) == (None, False)
+    np.testing.assert_array_equal(picture.values, levels / 255)
+    path = files.write_picture(tmp_path / f"out{suffix}", picture)
+    with Image.open(path) as image:
+        written = np.asarray(image.convert("RGB"), dtype=float)
+    lossy = suffix in (".jpg", ".jpeg", ".webp")
+    assert np.abs(written - levels).mean() <= (4 if lossy else 0)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "CMYK", "I;16", "F"])
+def test_pictures_of_every_mode(tmp_path, mode):
+    path = tmp_path / f"in.{'tif' if mode in ('CMYK', 'F', 'I;16') else 'png'}"
+    if mode in ("I;16", "F"):
+        levels = np.arange(400).reshape(20, 20) * 100
+        Image.fromarray(levels.astype(np.uint16 if mode == "I;16" else np.float32)).save(path)
+    else:
+        Image.new("RGB", (20, 20), (200, 200, 200)).convert(mode).save(path)
+    picture = files.read_picture(path)
+    assert picture.values.shape in ((20, 20), (20, 20, 3))
+    assert (picture.opacity is not None) == (mode in ("LA", "RGBA"))
+    assert picture.deep == (mode in ("I;16", "F"))
+    if mode == "I;16":
+        np.testing.assert_array_equal(picture.values, levels / 65535)
+        out = files.write_picture(tmp_path / "out.png", picture)
+        np.testing.assert_array_equal(files.read_picture(out).values, picture.values)
+    elif mode == "RGBA":
+        out = files.write_picture(tmp_path / "out.png", picture)
+        with Image.open(out) as image:
+            assert image.mode == "RGBA"
+        with Image.open(files.write_picture(tmp_path / "out.jpg", picture)) as image:
+            assert image.mode == "RGB"
+
+
+def test_pictures_that_are_none(tmp_path):
+    (tmp_path / "text.png").write_text("no image")
+    with pytest.raises(ValueError, match="not an image that Pillow can read"):
+        files.read_picture(tmp_path / "text.png")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        files.read_picture(tmp_path / "nothing.png")
+    Image.new("L", (8, 30)).save(tmp_path / "small.png")
+    with pytest.raises(ValueError, match=r"at least 16x16 pixels, got 8x30"):
+        files.read_picture(tmp_path / "small.png")
+    data = np.random.default_rng(0).integers(0, 256, (40, 40), dtype=np.uint8)
+    Image.fromarray(data).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:600])
+    with pytest.raises(ValueError, match="is damaged"):
+        files.read_picture(tmp_path / "cut.png")

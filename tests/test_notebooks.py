@@ -9,7 +9,12 @@ NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
 def test_there_are_notebooks():
-    assert [n.name for n in NOTEBOOKS] == ["01_transposed_convolution.ipynb"]
+    assert [n.stem for n in NOTEBOOKS] == [
+        "01_transposed_convolution",
+        "03_is_matrix_multiplication_efficient",
+        "04_deblurring_and_super_resolution",
+        "05_spectra",
+    ]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)

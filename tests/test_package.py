@@ -80,7 +80,7 @@ HOMES = {
     "llvmlite": {"engines/tiles.py", "engines/handover.py"},
     "matplotlib": {"plot.py"},
     "typer": {"cli.py"},
-    "rich": {"cli.py", "bench/report.py"},
+    "rich": {"cli.py", "bench/report.py", "progress.py"},
     "skimage": {"files.py"},
     "PIL": {"files.py"},
     "pytest": {"testing.py"},

@@ -75,3 +75,16 @@ def test_saved_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == []
     plot.save(tmp_path / "a.png", lambda a, b: plot.image(np.eye(3), ax=b), panels=2)
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_spectrum_draws_singular_values_over_the_symbol(ax):
+    A = Conv([[0.1, 0.2], [0.3, 0.4]], (8, 8), padding="same")
+    assert plot.spectrum(A, ax=ax) is ax
+    symbol, values = ax.lines
+    np.testing.assert_allclose(values.get_ydata(), np.linalg.svd(A.todense(), compute_uv=False), atol=1e-12)
+    grid = 2 * np.pi * np.arange(8) / 8
+    theta = np.stack(np.meshgrid(grid, grid, indexing="ij"), -1)
+    expected = np.sort(np.abs(convop.spectrum.symbol(A, theta)).ravel())[::-1]
+    np.testing.assert_allclose(symbol.get_ydata(), expected, atol=1e-12)
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["symbol", "singular values"]
+    assert ax.get_xlabel() == "share of all 64"
