@@ -424,8 +424,7 @@ def _conjugate_gradients(
         if worst > reached / 2:
             reason = f"stopped by rounding errors of {y.dtype.name}, {at}"
             return system.solution(x, iterations, reason, converged=False)
-        reached, direction = worst, z
-        least, since = worst, iterations
+        reached, least, since, direction = worst, worst, iterations, z
         while iterations < limit and iterations - since < _PATIENCE:
             image = system.image(direction)
             square, own = _products(image, image), _products(direction, direction)
