@@ -99,6 +99,7 @@ def test_errors_of_blocks_come_out(threads):
 
 def test_workers_respect_the_affinity(monkeypatch):
     assert parallel.workers() >= 1
+    monkeypatch.delitem(sys.modules, "threadpoolctl", raising=False)  # with the limit of the libraries it knows
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
     assert parallel.workers() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
