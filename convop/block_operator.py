@@ -47,7 +47,20 @@ def place(spec: ConvSpec, parts: Sequence[Part], dtype: np.dtype[Any], *, output
 
 
 def narrowed(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Blocks of double precision in the precision of a dtype; real or complex as they are."""
+    """Blocks of double precision in the precision of a dtype; real or complex as they are.
+
+    Parameters
+    ----------
+    values : ndarray
+        float64 or complex128, of any shape.
+    dtype : dtype
+        One of the four that are kept.
+
+    Returns
+    -------
+    ndarray
+        `values` itself where nothing changes.
+    """
     real = dtype.type(0).real.dtype
     return values.astype(np.result_type(real, np.complex64) if values.dtype.kind == "c" else real, copy=False)
 

@@ -183,7 +183,20 @@ def largest(A: Any, rtol: float) -> tuple[float, int]:
 
 
 def condition(values: Array, shape: tuple[int, int]) -> float:
-    """Largest over smallest of all singular values of a matrix of a shape, ``inf`` if it is singular to rounding."""
+    """Largest over smallest of the singular values of a matrix, ``inf`` if it is singular to rounding.
+
+    Parameters
+    ----------
+    values : ndarray of float64
+        Largest first; the first and the last are looked at.
+    shape : (int, int)
+        Of the matrix.
+
+    Returns
+    -------
+    float
+        NaN if the values are.
+    """
     most, least = float(values[0]), float(values[-1])
     if math.isnan(most):
         return math.nan
