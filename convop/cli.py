@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import __version__, kernels
+from . import __version__
 from .arguments import one_of
 from .axis import PADDING_MODES
-from .backend import Array, gpu
+from .backend import gpu
 from .files import (
     IMAGE_SUFFIXES,
     read_kernel,
@@ -50,11 +47,9 @@ console = Console()
 
 # Above these sizes, figures that need a decomposition are left out of `info`.
 _NORM_ENTRIES = 2 * 10**7
+# Six digits are shown of the norm.
+_NORM_RTOL = 1e-8
 _COND_SIDE = 2048
-# Standard deviation of what rounding to 8 bits adds to values between 0 and 1.
-_ROUNDING = 1 / 255 / math.sqrt(12)
-# An estimate of the noise is taken times this: a residual too small ruins an image, one too large leaves it smooth.
-_CAUTION = 1.2
 
 KernelArgument = Annotated[
     str, typer.Argument(help="Kernel: a .npy, .csv or .txt file, or the numbers themselves, as [[1,2],[3,4]].")
@@ -176,6 +171,7 @@ def info(
 ) -> None:
     """Show shapes, entries, memory, norm and condition number of an operator."""
     from .singular import affordable
+    from .spectrum import norm
 
     with _one_line_errors():
         A = _operator(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype)
@@ -190,7 +186,9 @@ def info(
         table.add_row("memory as CSR", _mib(spec, A.dtype))
         blocks = affordable(A)
         small = blocks or spec.nnz <= _NORM_ENTRIES
-        table.add_row("norm", f"{A.norm():.6g}" if small else f"not computed above {_NORM_ENTRIES} entries")
+        table.add_row(
+            "norm", f"{norm(A, rtol=_NORM_RTOL):.6g}" if small else f"not computed above {_NORM_ENTRIES} entries"
+        )
         small = blocks or min(spec.shape) <= _COND_SIDE
         table.add_row("condition number", f"{A.cond():.6g}" if small else f"not computed above {_COND_SIDE} rows")
         console.print(table)
@@ -227,11 +225,12 @@ def deblur(
         str,
         typer.Argument(
             help="The blur: gaussian:SIGMA or motion:LENGTH,ANGLE in pixels and degrees, or a kernel as in the other "
-            "commands: the picture of a point of light, scaled to sum 1."
+            "commands: the picture of a point of light, scaled to sum 1, with its centre at element n//2 of each axis. "
+            "Angles are counterclockwise from the horizontal."
         ),
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", help="The image to write: .png, .tif, .jpg, .bmp or .webp.")
+        Path, typer.Option("-o", "--output", help="The image to write: .png, .tif, .tiff, .jpg, .jpeg, .bmp or .webp.")
     ],
     padding_mode: Annotated[
         str,
@@ -243,7 +242,7 @@ def deblur(
         str,
         typer.Option(
             help="The damping: a number; discrepancy:NOISE for noise of this standard deviation, where white is 1; "
-            "discrepancy, with the noise estimated; or gcv."
+            "discrepancy, with the noise estimated; or gcv, which fits the data best and leaves more noise in the image."
         ),
     ] = "discrepancy",
 ) -> None:
@@ -251,26 +250,22 @@ def deblur(
     with _one_line_errors():
         _require_writable("output", output, *IMAGE_SUFFIXES)
         one_of("padding_mode", padding_mode, PADDING_MODES)
-        how = _damping(damp)
-        point = _point_spread(kernel)
-        picture = read_picture(image)
-        rows, columns = picture.values.shape[:2]
-        if point.shape[0] > rows or point.shape[1] > columns:
-            raise ValueError(f"kernel of {_by(point.shape)} pixels is larger than the image of {_by((rows, columns))}")
-        from .inverse import tikhonov
-        from .operators import Conv
+        from . import deblurring
 
-        A = Conv(point, (rows, columns), padding="same", padding_mode=padding_mode, flip=True)
-        chosen, said = how(A, picture.values)
-        solution = tikhonov(A, picture.values, chosen, progress=True)
-        write_picture(output, replace(picture, values=solution.x))
+        choose = deblurring.parsed_damping(damp)
+        picture = read_picture(image)
+        point = deblurring.point_spread(kernel, picture.values.shape[:2])
+        recovered = deblurring.deblurred(picture, point, padding_mode, choose, progress=True)
+        write_picture(output, recovered.picture)
         table = Table("", "", show_header=False)
         table.add_row("image", f"{_by(picture.values.shape)}")
         table.add_row("kernel", f"{_by(point.shape)}, {padding_mode} boundary")
-        table.add_row("damping", f"{chosen:.4g} ({said})")
-        table.add_row("solution", solution.reason)
+        table.add_row("damping", f"{recovered.damping.value:.4g} ({recovered.damping.how})")
+        table.add_row("solution", recovered.solution.reason)
         console.print(table)
         typer.echo(str(output))
+        if not recovered.solution.converged:
+            typer.echo(f"convop: the image is not what was asked for: {recovered.solution.reason}", err=True)
 
 
 @app.command()
@@ -368,61 +363,6 @@ def _require_writable(name: str, path: Path, *suffixes: str) -> None:
         raise ValueError(f"{name} must be a {' or '.join(suffixes)} file, got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{name} {path}: there is no folder {path.parent}")
-
-
-def _point_spread(text: str) -> Array:
-    """The kernel of a blur, by its name and numbers, or as it is."""
-    name, _, numbers = text.partition(":")
-    if name == "gaussian":
-        (sigma,) = _floats("kernel", numbers, 1, "gaussian:SIGMA")
-        return kernels.gaussian(sigma)
-    if name == "motion":
-        length, angle = _floats("kernel", numbers, 2, "motion:LENGTH,ANGLE")
-        return kernels.motion(length, angle)
-    point = np.asarray(read_kernel(text), dtype=np.float64)
-    if point.ndim != 2:
-        raise ValueError(f"kernel of a blur must have two dimensions, got shape {point.shape}")
-    total = float(point.sum())
-    if not 0 < total < math.inf:
-        raise ValueError(f"kernel of a blur must have a positive sum, got {total:g}")
-    return point / total
-
-
-def _damping(text: str) -> Callable[[Any, Array], tuple[float, str]]:
-    """How the damping is to be found, from what was typed."""
-    name, _, number = text.partition(":")
-    from . import damping
-
-    if name == "gcv" and not number:
-        return lambda A, y: (damping.gcv(A, y), "generalised cross-validation")
-    if name == "discrepancy":
-        given = _floats("damp", number, 1, "discrepancy:NOISE")[0] if number else None
-
-        def principle(A: Any, y: Array) -> tuple[float, str]:
-            noise, told = given, ""
-            if noise is None:
-                colours = y.reshape(*y.shape[:2], -1)
-                levels = [damping.noise_level(colours[..., c]) for c in range(colours.shape[-1])]
-                # A file of 8 bits has at least the noise of rounding.
-                noise = _CAUTION * max(float(np.hypot.reduce(levels)) / len(levels) ** 0.5, _ROUNDING)
-                told = ", estimated with a margin"
-            return damping.discrepancy(A, y, noise), f"discrepancy principle, noise {noise:.3g}{told}"
-
-        return principle
-    (value,) = _floats("damp", text, 1, "a number, gcv, discrepancy or discrepancy:NOISE")
-    if not 0 <= value < math.inf:
-        raise ValueError(f"damp must be at least 0 and finite, got {text!r}")
-    return lambda _A, _y: (value, "as given")
-
-
-def _floats(name: str, text: str, count: int, expected: str) -> tuple[float, ...]:
-    try:
-        numbers = tuple(float(part) for part in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != count:
-        raise ValueError(f"{name} must be {expected}, got {text!r}")
-    return numbers
 
 
 def _operator(

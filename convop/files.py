@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 import warnings
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from scipy.fft import dctn
 
 from .backend import Array, as_array
 
@@ -104,10 +106,11 @@ def read_photograph(path: Path | None) -> Array:
     return _scaled(grey) if deep else grey / 255
 
 
-def _reduced_grey(upright: Any) -> tuple[bool, Array]:
+def _reduced_grey(opened: Any) -> tuple[bool, Array]:
     """Whether the values are those of a file of more than 8 bits, which a conversion to 8 would cut off; and the values."""
-    from PIL import Image
+    from PIL import Image, ImageOps
 
+    upright = ImageOps.exif_transpose(opened)
     deep = upright.mode[0] in "IF"
     if not deep:
         upright = upright.convert("L")
@@ -117,8 +120,8 @@ def _reduced_grey(upright: Any) -> tuple[bool, Array]:
 
 
 def _decoded(path: Path, decode: Callable[[Any], tuple[bool, Array]]) -> tuple[bool, Array]:
-    """What a function makes of an image file, turned upright; whatever is wrong with the file is a ValueError."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    """What a function makes of an image file; whatever is wrong with the file is a ValueError."""
+    from PIL import Image, UnidentifiedImageError
 
     if not path.is_file():
         raise FileNotFoundError(f"image {path} does not exist")
@@ -128,7 +131,7 @@ def _decoded(path: Path, decode: Callable[[Any], tuple[bool, Array]]) -> tuple[b
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as opened:
-                deep, values = decode(ImageOps.exif_transpose(opened))  # as it was held when it was taken
+                deep, values = decode(opened)
     except UnidentifiedImageError:
         raise ValueError(f"image {path} is not an image that Pillow can read") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
@@ -154,11 +157,17 @@ class Picture:
         uint8, where the file has it.
     deep : bool
         Whether the file had more than 8 bits a value.
+    rounding : float
+        About the standard deviation of what storing the values has added to them.
+    lossy : bool
+        Whether its format leaves out fine details, and noise with them: JPEG.
     """
 
     values: Array
     opacity: Array | None
     deep: bool
+    rounding: float
+    lossy: bool
 
 
 def read_picture(path: Path) -> Picture:
@@ -172,7 +181,8 @@ def read_picture(path: Path) -> Picture:
     Returns
     -------
     Picture
-        8 bits a value are divided by 255, 16 by 65535; of other deep files the range of the values becomes 0 to 1.
+        8 bits a value are divided by 255, 16 by 65535. Numbers of other deep files stay as they are if they lie between
+        0 and 1, or else their range becomes 0 to 1.
 
     Raises
     ------
@@ -181,12 +191,21 @@ def read_picture(path: Path) -> Picture:
     OSError
         If there is no such file.
     """
-    opacity: list[Array] = []
+    from PIL import ImageOps
 
-    def decode(upright: Any) -> tuple[bool, Array]:
+    opacity: list[Array] = []
+    roundings: list[float] = []
+
+    def decode(opened: Any) -> tuple[bool, Array]:
+        if getattr(opened, "quantization", None):
+            roundings.append(_jpeg_rounding(opened))
+        upright = ImageOps.exif_transpose(opened)  # as it was held when it was taken
         if upright.mode[0] in "IF":
             values = np.asarray(upright, dtype=np.float64)
-            return True, values / 65535 if upright.mode.startswith("I;16") else _scaled(values)
+            if upright.mode.startswith("I;16"):
+                return True, values / 65535
+            between = bool(values.min() >= 0 and values.max() <= 1)
+            return True, values if between else _scaled(values)
         if upright.has_transparency_data:
             upright = upright.convert("LA" if upright.mode in ("L", "LA", "La") else "RGBA")
             opacity.append(np.asarray(upright.getchannel("A")))
@@ -194,7 +213,23 @@ def read_picture(path: Path) -> Picture:
         return False, np.asarray(upright.convert("L" if grey else "RGB"), dtype=np.float64) / 255
 
     deep, values = _decoded(path, decode)
-    return Picture(values, opacity[0] if opacity else None, deep)
+    rounding = roundings[0] if roundings else 1 / ((65535 if deep else 255) * math.sqrt(12))
+    return Picture(values, opacity[0] if opacity else None, deep, rounding, bool(roundings))
+
+
+def _jpeg_rounding(opened: Any) -> float:
+    """About the standard deviation of what JPEG's rounding has added to the luminance, where white is 1.
+
+    Coefficients of the cosine transform of 8x8 pixels are rounded to multiples of q, which adds q^2/12 to the variance of
+    each that is not zero. What the others have lost is not known; it is taken to be as much again in amplitude.
+    """
+    steps = np.asarray(opened.quantization[min(opened.quantization)], dtype=np.float64).reshape(8, 8)
+    levels = np.asarray(opened.convert("L"), dtype=np.float64) - 128
+    rows, columns = (n // 8 for n in levels.shape)
+    squares = levels[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8)
+    kept = np.abs(dctn(squares, axes=(1, 3), norm="ortho")) >= steps[:, None] / 2
+    variance = float((kept * steps[:, None] ** 2 / 12).mean())
+    return max(1.0, 2 * math.sqrt(variance)) / 255
 
 
 # What can be written, and whether it holds 16 bits a value, and opacity.

@@ -35,7 +35,7 @@ from .spec import ConvSpec
 
 __all__ = ["Cosine", "Fourier", "Part", "Place", "Window", "blocks", "exact_parts", "mirrored", "periodic", "weights"]
 
-# Taps are symmetric if they are so to this many units in the last place of the largest.
+# Taps are symmetric if they are so to this many units in the last place of the largest, in double precision.
 _SYMMETRY_ULPS = 8
 # Elements for which scipy.fft's threads are not worth starting.
 _SMALL_TRANSFORM = 2**16
@@ -147,7 +147,7 @@ def _exact_part(axis: Axis, kernel: Array, number: int) -> Part:
         return Fourier(axis.outputs, axis.stride)
     if mirrored(axis) and 2 * axis.lo == axis.extent - 1:
         asymmetry = np.abs(kernel - np.flip(kernel, number)).max()
-        if asymmetry <= _SYMMETRY_ULPS * np.finfo(kernel.dtype).eps * np.abs(kernel).max():
+        if asymmetry <= _SYMMETRY_ULPS * float(np.finfo(np.float64).eps) * np.abs(kernel).max():
             return Cosine(axis.inputs)
     # by outputs, as a stride may leave most of the inputs unread
     return Window(0, axis.outputs, outputs=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -18,9 +18,10 @@ from .backend import Array, as_array, dense, namespace, on_gpu, to_cpu, to_gpu
 from .block_operator import BlockOperator, Piece, narrowed, place
 from .dtypes import kept_dtype
 from .frequency import Window, blocks, exact_parts
-from .operators import Conv, ConvTranspose
+from .operators import Conv, ConvTranspose, tempered
 from .preconditioning import checked_damp, determined, preconditioner
 from .progress import falling
+from .scaling import exponent, times_two_to
 
 __all__ = ["Solution", "System", "exact_inverse", "tikhonov"]
 
@@ -28,6 +29,8 @@ __all__ = ["Solution", "System", "exact_inverse", "tikhonov"]
 _ROUNDING_ULPS = 2
 # After so many iterations without a smaller gradient, the recurrences are begun anew.
 _PATIENCE = 300
+# Dampings beyond 2 to this power, in single and in double precision, make solutions zero to all digits.
+_LARGEST_DAMP = {4: 60, 8: 500}
 # Blocks are inverted as normal matrices unless their condition may exceed this, and by singular values then.
 _NORMAL_CONDITION = 1e6
 
@@ -43,13 +46,14 @@ class Solution:
     iterations : int
         Iterations of the conjugate gradients; 0 where the system was solved directly.
     converged : bool
-        Whether the gradient got as small as was asked for, for all data.
+        Whether the gradient got as small as was asked for, for all data; by iterations or by a direct solution.
     reason : str
         Why it ended, in words.
     residual_norm : float or ndarray
         ``norm(y - A x)``, of each of several data.
     gradient_norm : float or ndarray
-        ``norm(A^H (y - A x) - damp^2 x)``, which is zero at the solution, relative to ``norm(A^H y)``.
+        ``norm(A^H (y - A x) - damp^2 x)``, which is zero at the solution, relative to ``norm(A^H y)`` unless that is
+        zero, too.
     """
 
     x: Array
@@ -139,25 +143,23 @@ def tikhonov(
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
     system = System.of(A, y, damp, dual=x0 is None)
+    A, damp = system.A, system.damp
     limit = 10 * system.A.shape[1] if maxiter is None else integer("maxiter", maxiter)
     if limit < 0:
         raise ValueError(f"maxiter must be at least 0, got {maxiter}")
     start = None if x0 is None else system.unknowns(x0)
     P: BlockOperator | None = None
     if boolean("precondition", precondition) and isinstance(A, Conv | ConvTranspose) and not system.zero:
-        inverse = exact_inverse(A, damp)
+        inverse = exact_inverse(A, damp, np.result_type(A.dtype, system.y.dtype))
         if inverse is not None:
-            return system.solution(inverse.matmat(system.y), 0, _DIRECT)
+            return system.directly(inverse, start, rtol)
         if determined(A, damp):
             P = preconditioner(A.H if system.dual else A, damp)
     with falling("gradient", rtol) if boolean("progress", progress) else nullcontext() as show:
         return _conjugate_gradients(system, start, P, rtol, limit, _Observers(show, callback))
 
 
-_DIRECT = "solved directly, by fast transforms"
-
-
-def exact_inverse(A: Conv | ConvTranspose, damp: float) -> BlockOperator | None:
+def exact_inverse(A: Conv | ConvTranspose, damp: float, dtype: np.dtype[Any] | None = None) -> BlockOperator | None:
     """``(A^H A + damp^2)^-1 A^H``, or the pseudo-inverse for no damping, where fast transforms diagonalise `A`.
 
     Parameters
@@ -166,6 +168,8 @@ def exact_inverse(A: Conv | ConvTranspose, damp: float) -> BlockOperator | None:
         The operator.
     damp : float
         At least 0.
+    dtype : dtype, optional
+        Of the inverse; by default that of `A`.
 
     Returns
     -------
@@ -186,14 +190,16 @@ def exact_inverse(A: Conv | ConvTranspose, damp: float) -> BlockOperator | None:
     parts = exact_parts(spec, taps)
     if any(isinstance(part, Window) for part in parts):
         return None
-    B = blocks(spec, taps, parts, f"an inverse of {spec}")
-    inverse = _damped_inverses(B.conj().swapaxes(-1, -2) if turned else B, damp, max(spec.shape))
+    dtype, power = dtype or taps.dtype, exponent(taps)
+    B = blocks(spec, times_two_to(taps, -power), parts, f"an inverse of {spec}")
+    B = B.conj().swapaxes(-1, -2) if turned else B
+    inverse = times_two_to(_damped_inverses(B, _over_two_to(damp, power, B.dtype), max(spec.shape)), -power)
     places = [place(spec, parts, taps.dtype, outputs=outputs) for outputs in (not turned, turned)]
     operator = BlockOperator(
-        [Piece(places[0], places[1], narrowed(inverse, taps.dtype))],
+        [Piece(places[0], places[1], narrowed(inverse, dtype))],
         dims=A.dimsd,
         dimsd=A.dims,
-        dtype=A.dtype,
+        dtype=dtype,
         name="inverse",
     )
     return operator._moved(to_gpu) if A.on_gpu else operator
@@ -237,6 +243,21 @@ def _damped_inverses(B: Array, damp: float, side: int) -> Array:
     return np.asarray((VH.conj().swapaxes(-1, -2) * factors[..., None, :]) @ U.conj().swapaxes(-1, -2))
 
 
+def _foreign(A: Any) -> Any:
+    """An operator of SciPy's, of whatever is one to it."""
+    try:
+        return aslinearoperator(A)
+    except TypeError:
+        raise TypeError(f"A must be a linear operator or a matrix, got {type(A).__name__}") from None
+
+
+def _over_two_to(damp: float, power: int, dtype: np.dtype[Any]) -> float:
+    """A damping over a power of two; no larger than what a dtype has the square of, in units of a gain near one."""
+    most = 2.0 ** _LARGEST_DAMP[dtype.type(0).real.itemsize]
+    within = damp == 0 or math.frexp(damp)[1] - power <= math.frexp(most)[1]
+    return math.ldexp(damp, -power) if within else most
+
+
 def _checked_rtol(rtol: float) -> float:
     try:
         value = float(rtol)
@@ -256,6 +277,7 @@ class System:
     """
 
     A: Any
+    power: int
     y: Array
     scale: float
     damp: float
@@ -266,7 +288,7 @@ class System:
     @classmethod
     def of(cls, A: Any, y: npt.ArrayLike, damp: float, *, dual: bool = False) -> System:
         data = as_array(dense(y), "y")
-        operator = A if hasattr(A, "matmat") and hasattr(A, "rmatmat") else aslinearoperator(A)
+        operator, power = tempered(A if hasattr(A, "matmat") and hasattr(A, "rmatmat") else _foreign(A))
         rows, columns = (int(n) for n in operator.shape)
         dims, dimsd = tuple(getattr(A, "dims", (columns,))), tuple(getattr(A, "dimsd", (rows,)))
         shapes = ((dimsd, dims), ((rows,), (columns,)))
@@ -283,9 +305,10 @@ class System:
         values = xp.ascontiguousarray(data.reshape(rows, -1), dtype=dtype)
         # By a power of two, so that squares of small data do not vanish. In double precision: 1e-320 has no inverse.
         largest = float(xp.abs(values).max()) if values.size else 0.0
-        scale = 2.0 ** max(-1000, math.frexp(largest)[1]) if largest else 1.0
+        scale = 2.0 ** min(1023, max(-1000, math.frexp(largest)[1])) if largest else 1.0
         values = values * values.dtype.type(1 / scale) if scale != 1 else values
-        return cls(operator, values, scale, damp, unknowns, batch, dual and rows < columns)
+        damp = _over_two_to(damp, power, dtype)
+        return cls(operator, power, values, scale, damp, unknowns, batch, dual and rows < columns)
 
     @property
     def zero(self) -> bool:
@@ -306,7 +329,7 @@ class System:
         dtype = np.result_type(kept_dtype(start.dtype, "x0"), self.y.dtype)
         columns: Array = xp.array(start.reshape(-1, self.y.shape[1]), dtype=dtype)
         columns /= dtype.type(self.scale)
-        return columns
+        return times_two_to(columns, self.power)
 
     @cached_property
     def first(self) -> Array:
@@ -336,16 +359,30 @@ class System:
     def shown(self, x: Array) -> Array:
         """Columns in the scale and the shape in which the caller has the solution."""
         shape = (*self.shape, x.shape[1]) if self.batch else self.shape
-        shown: Array = (x * x.dtype.type(self.scale)).reshape(shape)
+        shown: Array = times_two_to(x * x.dtype.type(self.scale), -self.power).reshape(shape)
         return shown
+
+    def directly(self, inverse: BlockOperator, start: Array | None, rtol: float) -> Solution:
+        """The solution by an inverse; without damping the one next to a beginning."""
+        if start is None or self.damp:
+            x = inverse.matmat(self.y)
+        else:
+            x = start + inverse.matmat(self.y - self.A.matmat(start))
+        found = self.solution(x, 0, "solved directly, by fast transforms")
+        reached = float(np.max(found.gradient_norm, initial=0.0))
+        if reached <= rtol:
+            return found
+        reason = f"solved directly, by fast transforms, to the precision of {x.dtype.name}: gradient {reached:.2g}"
+        return replace(found, converged=False, reason=reason)
 
     def solution(self, x: Array, iterations: int, reason: str, *, converged: bool = True) -> Solution:
         """What was found, with figures computed from it."""
         residual = self.y - self.A.matmat(x)
         lengths = _norms(self.A.rmatmat(residual) - self.damp**2 * x)
         first = _norms(self.A.rmatmat(self.y))
-        gradients = _ratios(lengths, first)
-        residuals = _norms(residual) * self.scale
+        gradients = np.where(first > 0, _ratios(lengths, first), lengths * self.scale)
+        with np.errstate(over="ignore"):
+            residuals = _norms(residual) * self.scale
         figures = (residuals, gradients) if self.batch else (float(residuals[0]), float(gradients[0]))
         return Solution(self.shown(x), iterations, converged, reason, *figures)
 
@@ -380,6 +417,16 @@ def _products(a: Array, b: Array) -> Array:
     return np.asarray(to_cpu((a.conj() * b).sum(axis=0).real), dtype=np.float64)
 
 
+def _scales(system: System, start: Array | None, P: BlockOperator | None) -> _Sizes:
+    """What gradients are relative to: the one at zero, or where zero is the solution, the one at the beginning."""
+
+    def sizes(gradient: Array) -> _Sizes:
+        return _Sizes.of(gradient, gradient if P is None else P.matmat(gradient))
+
+    at_zero = sizes(system.first)
+    return at_zero if start is None else at_zero.or_else(sizes(system.gradient(start, system.image(start))))
+
+
 def _conjugate_gradients(
     system: System, start: Array | None, P: BlockOperator | None, rtol: float, limit: int, tell: _Observers
 ) -> Solution:
@@ -392,7 +439,7 @@ def _conjugate_gradients(
     real = y.dtype.type(0).real.dtype
     eps = float(np.finfo(real).eps)
     first = system.first
-    scales = _Sizes.of(first, first if P is None else P.matmat(first))
+    scales = _scales(system, start, P)
     v = xp.zeros_like(first) if start is None else start
 
     def column(factors: Array) -> Array:
@@ -458,6 +505,11 @@ class _Sizes:
     @classmethod
     def of(cls, gradient: Array, z: Array) -> _Sizes:
         return cls(_norms(gradient), _products(gradient, z))
+
+    def or_else(self, other: _Sizes) -> _Sizes:
+        """Others in place of those that are zero."""
+        zero = self.length == 0
+        return _Sizes(np.where(zero, other.length, self.length), np.where(zero, other.energy, self.energy))
 
     def over(self, first: _Sizes) -> Array:
         """The larger of both, relative to the first."""

@@ -15,10 +15,11 @@ from .engines import GPU_ENGINES, Engine, make, renew
 from .linear_operator import LinearOperator
 from .matrix import build, convert, flipped
 from .matrix_operator import MatrixOperator, own, transposed_csr
+from .scaling import exponent, times_two_to
 from .spec import ConvSpec
 from .transposed import transposed_spec
 
-__all__ = ["Conv", "ConvTranspose"]
+__all__ = ["Conv", "ConvTranspose", "tempered"]
 
 
 class _Convolution(MatrixOperator):
@@ -168,6 +169,25 @@ class _Convolution(MatrixOperator):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self._spec, self._kernel, self._flip, self._requested, self.name)
+
+
+def tempered(A: Any) -> tuple[Any, int]:
+    """An operator over a power of two, so that squares of what it gives are within range; and the power.
+
+    Parameters
+    ----------
+    A : LinearOperator
+        Of any maker.
+
+    Returns
+    -------
+    (LinearOperator, int)
+        `A` itself and 0, unless it is a convolution whose taps are extremely large or small.
+    """
+    if not isinstance(A, _Convolution):
+        return A, 0
+    power = exponent(A.kernel)
+    return (A.with_kernel(times_two_to(A.kernel, -power)), power) if power else (A, 0)
 
 
 def _restored(

@@ -32,8 +32,9 @@ _USEFUL_SHARE = 1 / 2
 _INTERIOR_SPREAD, _END_SPREAD = 100.0, 30.0
 # The ends are compared over so many elements, at so many frequencies of the other axes.
 _COMPARED_ELEMENTS, _COMPARED_FREQUENCIES = 24, 12
-# The damping is no less than this share of the largest gain: inverses are no more precise than that.
-_LEAST_DAMP = 1e-4
+# The damping is no less than this share of the largest gain, in single and in double precision: inverses are no more
+# precise than that, and have to stay positive definite.
+_LEAST_DAMP = {4: 1e-3, 8: 1e-4}
 # Blocks up to this size are inverted all at once.
 _SMALL_BLOCK = 32
 
@@ -55,7 +56,7 @@ def preconditioner(A: Conv | ConvTranspose, damp: float) -> BlockOperator:
         The operator, on the CPU or the GPU.
     damp : float
         Damping, at least 0, in units of what `A` multiplies by. Below 1e-4 of the largest gain of `A`, that is taken
-        instead.
+        instead; in single precision below 1e-3.
 
     Returns
     -------
@@ -112,7 +113,13 @@ def preconditioner(A: Conv | ConvTranspose, damp: float) -> BlockOperator:
     (spec, taps), outputs = A.convolution(), isinstance(A, ConvTranspose)
     if not np.isfinite(taps).all():
         raise ValueError("A must have finite taps to have a preconditioner")
-    floor = max(damp, _LEAST_DAMP * _gain(spec, taps)) ** 2 or 1.0
+    most = max(damp, float(np.abs(taps).max(initial=0.0)))
+    if most and abs(math.log2(most)) > np.finfo(taps.dtype).maxexp / 2 - 2:
+        raise ValueError(
+            f"A and damp must have squares within the range of {taps.dtype.name}, but the larger of them is {most:.3g}: "
+            f"multiply the kernel, and damp, by a power of two"
+        )
+    floor = max(damp, _least_damp(spec, taps)) ** 2 or 1.0
     pieces = [_piece(spec, taps, zones, floor, outputs) for zones in product(*_zones(spec, taps, floor, outputs))]
     operator = BlockOperator(pieces, dims=A.dims, dimsd=A.dims, dtype=A.dtype, name="P", hermitian=True)
     return operator._moved(to_gpu) if A.on_gpu else operator
@@ -131,7 +138,11 @@ def checked_damp(damp: float) -> float:
 
 def determined(A: Conv | ConvTranspose, damp: float) -> bool:
     """Whether a damping is large enough for a preconditioner with no other one in its place."""
-    return damp > 0 and damp >= _LEAST_DAMP * _gain(*A.convolution())
+    return damp > 0 and damp >= _least_damp(*A.convolution())
+
+
+def _least_damp(spec: ConvSpec, taps: Array) -> float:
+    return _LEAST_DAMP[taps.real.itemsize] * _gain(spec, taps)
 
 
 def _gain(spec: ConvSpec, taps: Array) -> float:

@@ -16,6 +16,7 @@ from . import memory
 from .backend import Array
 from .frequency import Fourier, Part, Window, blocks, exact_parts, weights
 from .parallel import run_items
+from .scaling import exponent, times_two_to
 from .spec import ConvSpec
 
 __all__ = [
@@ -41,6 +42,8 @@ _ONE_THREAD_EACH = 80
 # Lanczos steps are taken until so many do not change the largest value.
 _LANCZOS_CHECK = 20
 _LANCZOS_STEPS = 4000
+# Remainders below this share of the largest entry so far are rounding errors.
+_BREAKDOWN = 1e-14
 # Power iterations of the Schur test, and points of the symbol's grid for each tap of an axis.
 _POWER_STEPS = 200
 _GRID_POINTS_PER_TAP = 16
@@ -108,15 +111,19 @@ def log_determinant(spec: ConvSpec, taps: Array) -> float:
         return math.nan
     parts = exact_parts(spec, taps)
     _require_side(min(_block_sides(spec, parts)), spec.shape, blocks=True)
-    matrices = blocks(spec, taps, parts, f"the diagonal blocks of {spec}")
+    power = exponent(taps)
+    matrices = blocks(spec, times_two_to(taps, -power), parts, f"the diagonal blocks of {spec}")
     if matrices.shape[-1] != matrices.shape[-2]:  # rows or columns that no tap meets
         return -math.inf
     if not all(isinstance(part, Window) for part in parts):
+        # What a transform makes of zero is not exactly zero. A block that is one in a window, too, may be triangular.
         values = _block_values(matrices)
-        if values.min() <= rounding_bound(float(values.max()), spec.shape):
+        least = values if not any(isinstance(part, Window) for part in parts) else values.max(axis=-1)
+        if least.min() <= rounding_bound(float(values.max()), spec.shape):
             return -math.inf
     logarithms = np.linalg.slogdet(matrices).logabsdet
-    return float((logarithms * weights(parts, taps.dtype)[..., None]).sum())
+    of_power = spec.shape[0] * power * math.log(2)
+    return float((logarithms * weights(parts, taps.dtype)[..., None]).sum()) + of_power
 
 
 def _require_side(side: int, shape: tuple[int, ...], *, blocks: bool) -> None:
@@ -132,7 +139,9 @@ def _require_side(side: int, shape: tuple[int, ...], *, blocks: bool) -> None:
 
 def _values_in(spec: ConvSpec, taps: Array, parts: Sequence[Part]) -> Array:
     """Singular values of all diagonal blocks in the bases of parts, largest first."""
-    values = _block_values(blocks(spec, taps, parts, f"the diagonal blocks of {spec}"))
+    power = exponent(taps)
+    values = _block_values(blocks(spec, times_two_to(taps, -power), parts, f"the diagonal blocks of {spec}"))
+    values = times_two_to(values, power)
     counts = np.broadcast_to(weights(parts, taps.dtype)[..., None, None], values.shape)
     repeated = np.repeat(values.ravel(), counts.ravel())
     repeated.sort()
@@ -313,21 +322,24 @@ def _lanczos(operator: Any, rtol: float) -> tuple[float, int]:
     gauge = float(np.abs(first(q)).max(initial=0.0))
     if not 0 < gauge < math.inf:
         return (0.0 if gauge == 0 else math.nan), 0
+    steps = min(_LANCZOS_STEPS, 4 * side)
     before, diagonal, off_diagonal, largest, step = np.zeros_like(q), [], [0.0], 0.0, 0
-    for step in range(1, min(_LANCZOS_STEPS, 4 * side) + 1):
+    for step in range(1, steps + 1):
         w = second(first(q) / gauge) / gauge - off_diagonal[-1] * before
         diagonal.append(float(np.vdot(q, w).real))
         w -= diagonal[-1] * q
         off_diagonal.append(float(np.linalg.norm(w)))
         if not math.isfinite(off_diagonal[-1]):
             return math.nan, step
-        if step % _LANCZOS_CHECK == 0 or off_diagonal[-1] == 0:
+        # A remainder of rounding errors alone is no new direction: all that the start is made of has been seen.
+        ended = off_diagonal[-1] <= _BREAKDOWN * max(diagonal) or step == steps
+        if step % _LANCZOS_CHECK == 0 or ended:
             previous = largest
             (largest,) = eigvalsh_tridiagonal(
-                diagonal, off_diagonal[1:-1], select="i", select_range=(step - 1, step - 1)
+                diagonal, off_diagonal[1:-1], select="i", select_range=(step - 1, step - 1), lapack_driver="stemr"
             )
             # Of squares: the value itself changes by half as much.
-            if off_diagonal[-1] == 0 or largest - previous <= 2 * rtol * largest:
+            if ended or largest - previous <= 2 * rtol * largest:
                 break
         before, q = q, w / off_diagonal[-1]
     return math.sqrt(max(0.0, largest)) * gauge, step
@@ -364,11 +376,16 @@ def certified(A: Any, value: float, steps: int) -> tuple[float, float]:
 
 def _schur_bound(A: Any) -> float:
     """``norm(A)^2 <= max_i (|A|^T |A| x)_i / x_i`` for any ``x > 0`` (Schur); x by power iterations, the best of all."""
-    convolution = _convolution(A)
+    convolution, power = _convolution(A), 0
     if convolution is not None and hasattr(A, "with_kernel"):
-        sizes = double(A.with_kernel(np.abs(A.kernel)))
-    else:
+        # Moduli of complex numbers, and sums, in double precision: rounded down they would be no bound.
+        moduli = np.abs(A.kernel.astype(np.complex128 if A.kernel.dtype.kind == "c" else np.float64))
+        power = exponent(moduli)
+        sizes = double(A.with_kernel(times_two_to(moduli, -power)))
+    elif hasattr(A, "tosparse") or sp.issparse(A):
         sizes = double(abs(sp.csr_array(A.tosparse() if hasattr(A, "tosparse") else A)))
+    else:
+        sizes = double(np.abs(_dense(A)))
     x = np.ones(sizes.shape[1])
     best = math.inf
     for _ in range(_POWER_STEPS):
@@ -378,7 +395,7 @@ def _schur_bound(A: Any) -> float:
             break
         # What has shrunk to nothing is kept above it: any positive vector gives a bound.
         x = np.maximum(image / image.max(), 1e-8)
-    return math.sqrt(best)
+    return math.ldexp(math.sqrt(best), power)
 
 
 def _symbol_bound(spec: ConvSpec, taps: Array) -> float:
@@ -394,5 +411,6 @@ def _symbol_bound(spec: ConvSpec, taps: Array) -> float:
         count = _GRID_POINTS_PER_TAP * degree
         parts.append(Fourier(count, axis.stride))
         factor /= math.cos(math.pi * degree / (2 * count))
-    values = _block_values(blocks(spec, taps, parts, f"the symbol of {spec}"))
-    return float(values.max()) * factor
+    power = exponent(taps)
+    values = _block_values(blocks(spec, times_two_to(taps, -power), parts, f"the symbol of {spec}"))
+    return math.ldexp(float(values.max()) * factor, power)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from typing import Any, cast
 
 import numpy as np
@@ -97,10 +98,10 @@ def singular_values(A: Any, k: int | None = None, which: str = "LM") -> Array:
         k = integer("k", k)
         if not 1 <= k <= smaller:
             raise ValueError(f"k must be from 1 to {smaller}, the smaller side of the operator; got {k}")
-    if k is None or singular.affordable(A) or (2 * k > smaller and smaller <= singular.DENSE_SIDE):
+    if k is None or k == smaller or singular.affordable(A) or (2 * k > smaller and smaller <= singular.DENSE_SIDE):
         values = singular.all_values(A)
         return values if k is None else values[:k] if which == "LM" else values[smaller - k :]
-    return _some_values(A, k, which)
+    return _some_values(A, k, which)[0]
 
 
 def norm(A: Any, *, rtol: float = 1e-9, bounds: bool = False) -> Any:
@@ -167,7 +168,8 @@ def cond(A: Any) -> float:
     Raises
     ------
     RuntimeError
-        If the smallest is found by iterations, as of large operators without small blocks, and they do not converge.
+        If the smallest is found by iterations, as of large operators without small blocks and factors, and they do not
+        converge, or it is less than 1e-5 of the largest: they see no further.
     MemoryError
         If blocks or the dense matrix do not fit the free memory.
 
@@ -181,8 +183,15 @@ def cond(A: Any) -> float:
     A = _operator(A)
     if singular.affordable(A) or min(A.shape) <= singular.DENSE_SIDE:
         return singular.condition(singular.all_values(A), A.shape)
-    ends = np.array([singular.largest(A, _NORM_RTOL)[0], float(singular_values(A, 1, "SM")[0])])
-    return singular.condition(ends, A.shape)
+    most, (least, resolved) = singular.largest(A, _NORM_RTOL)[0], _least_value(A)
+    if least <= resolved and not math.isnan(most):
+        if resolved > singular.rounding_bound(most, A.shape):
+            raise RuntimeError(
+                f"the condition number of this operator of shape {tuple(A.shape)} is more than {most / resolved:.1g}, "
+                f"beyond what iterations tell from infinity: use a smaller input_shape"
+            )
+        return math.inf
+    return singular.condition(np.array([most, least]), A.shape)
 
 
 def logabsdet(A: Conv | ConvTranspose) -> float:
@@ -385,10 +394,48 @@ def _operator(A: Any) -> Any:
     return A
 
 
-def _some_values(A: Any, k: int, which: str) -> Array:
-    """The k largest or smallest by iterations."""
+def _some_values(A: Any, k: int, which: str) -> tuple[Array, float]:
+    """The k largest or smallest by iterations, and what they cannot tell from zero.
+
+    Iterations begun with one vector see a value that comes several times once. Groups of channels have values of their
+    own, which may be alike: each is looked at by itself.
+    """
+    if isinstance(A, Conv | ConvTranspose) and A.spec.groups > 1:
+        found = [_some_of_group(group, k, which) for group in _groups(A)]
+        values = np.sort(np.concatenate([values for values, _ in found]))[::-1]
+        chosen = values[:k] if which == "LM" else values[len(values) - k :]
+        return chosen, max(resolved for _, resolved in found)
     operator = singular.double(A)
-    return _largest_values(operator, k) if which == "LM" else _smallest_values(A, operator, k)
+    return (_largest_values(operator, k), 0.0) if which == "LM" else _smallest_values(A, operator, k)
+
+
+def _some_of_group(group: Conv, k: int, which: str) -> tuple[Array, float]:
+    smaller = min(group.shape)
+    if k >= smaller or singular.affordable(group):
+        values = singular.all_values(group)
+        return values[:k] if which == "LM" else values[max(0, smaller - k) :], 0.0
+    return _some_values(group, k, which)
+
+
+def _groups(A: Conv | ConvTranspose) -> Iterator[Conv]:
+    """The convolutions of each group of channels, one after the other down the diagonal."""
+    spec, taps = A.convolution()
+    for number, kernel in enumerate(np.split(taps, spec.groups)):
+        yield Conv(
+            kernel,
+            (spec.c_in // spec.groups, *spec.input_shape[1:]),
+            stride=spec.stride,
+            padding=spec.padding,
+            dilation=spec.dilation,
+            padding_mode=spec.padding_mode,
+            name=f"{A.name}{number}",
+        )
+
+
+def _least_value(A: Any) -> tuple[float, float]:
+    """The smallest singular value of a large operator, and what cannot be told from zero."""
+    values, resolved = _some_values(A, 1, "SM")
+    return float(values[0]), resolved
 
 
 def _largest_values(operator: ScipyLinearOperator, k: int) -> Array:
@@ -400,17 +447,23 @@ def _largest_values(operator: ScipyLinearOperator, k: int) -> Array:
     return np.asarray(np.sort(found)[::-1])
 
 
-def _smallest_values(A: Any, operator: Any, k: int) -> Array:
+def _smallest_values(A: Any, operator: Any, k: int) -> tuple[Array, float]:
     largest = singular.largest(A, 1e-3)[0]
     if not math.isfinite(largest):
-        return np.full(k, np.nan)
+        return np.full(k, np.nan), 0.0
     if largest == 0:
-        return np.zeros(k)
+        return np.zeros(k), 0.0
     if isinstance(A, Conv | ConvTranspose):
-        inverse = _factored_inverse(A)
+        inverse, rounding = _factored_inverse(A), singular.rounding_bound(largest, A.shape)
         if inverse is not None:
-            return 1 / np.sort(_largest_values(inverse, k))
-    return _smallest_by_lobpcg(A, operator, k, largest)
+            # As large as the inverse may be, unless the matrix is singular to rounding.
+            image = inverse.matvec(np.ones(A.shape[0]))
+            if not np.linalg.norm(image) * rounding <= math.sqrt(A.shape[0]):
+                if k == 1:
+                    return np.zeros(1), rounding
+            else:
+                return 1 / np.sort(_largest_values(inverse, k)), rounding
+    return _smallest_by_lobpcg(A, operator, k, largest), math.sqrt(_SMALLEST_TOL) * largest
 
 
 def _factored_inverse(A: Conv | ConvTranspose) -> ScipyLinearOperator | None:

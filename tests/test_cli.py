@@ -13,6 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from convop import Conv, cli, kernel2matrix
+from convop.deblurring import point_spread
 
 runner = CliRunner()
 
@@ -310,7 +311,7 @@ def test_deblur_recovers_photographs(photograph, kernel, mode, damp, colour):
     point = np.outer([1, 2, 4, 6, 9], [3, 5, 7, 2, 1, 1, 0.5])
     np.save("k.npy", 255 * point)  # is scaled to sum 1
     if kernel != "k.npy":
-        point = cli._point_spread(kernel)
+        point = point_spread(kernel, (256, 256))
     A = Conv(point / point.sum(), image.shape[:2], padding="same", padding_mode=mode, flip=True)
     blurred = np.clip(A @ image + 0.01 * rng.standard_normal(image.shape), 0, 1)
     Image.fromarray(np.rint(255 * blurred).astype(np.uint8)).save("blurred.png")
@@ -322,7 +323,7 @@ def test_deblur_recovers_photographs(photograph, kernel, mode, damp, colour):
 
 
 def test_deblur_by_cross_validation(photograph):
-    A = Conv(cli._point_spread("motion:15,30"), (256, 256), padding="same", padding_mode="symmetric", flip=True)
+    A = Conv(point_spread("motion:15,30", (256, 256)), (256, 256), padding="same", padding_mode="symmetric", flip=True)
     blurred = np.clip(A @ photograph + 0.005 * np.random.default_rng(0).standard_normal(photograph.shape), 0, 1)
     Image.fromarray(np.rint(255 * blurred).astype(np.uint8)).save("blurred.png")
     result = run("deblur", "blurred.png", "motion:15,30", "-o", "out.png", "--damp", "gcv")
@@ -330,18 +331,71 @@ def test_deblur_by_cross_validation(photograph):
     assert psnr("out.png", photograph) > psnr("blurred.png", photograph) + 1
 
 
+@pytest.mark.parametrize("kernel", ["gaussian:2", "motion:15,30"])
+@pytest.mark.parametrize("noise", [0.0, 0.02])
+@pytest.mark.parametrize("quality", [95, 90, 75])
+def test_deblur_of_jpeg_files(kernel, noise, quality):
+    """JPEG leaves out the finest details, by which noise is told, and what surrounds the image is not known."""
+    from skimage import data
+
+    larger = data.camera() / 255
+    A = Conv(point_spread(kernel, larger.shape), larger.shape, padding="same", padding_mode="symmetric", flip=True)
+    blurred = A @ larger + noise * np.random.default_rng(0).standard_normal(larger.shape)
+    seen = np.rint(255 * np.clip(blurred[100:401, 150:373], 0, 1)).astype(np.uint8)
+    Image.fromarray(seen).save("in.jpg", quality=quality)
+    assert run("deblur", "in.jpg", kernel, "-o", "out.png").exit_code == 0
+    reference = larger[100:401, 150:373]
+    assert psnr("out.png", reference) > psnr("in.jpg", reference) + 1.5
+
+
+def test_deblur_always_gives_an_image():
+    """Of what the blur does not explain, of noise alone, and of a colour alone, whose brightness stays as it is."""
+    rng = np.random.default_rng(0)
+    sharp = rng.integers(0, 2, (60, 80)).repeat(3, 0).repeat(3, 1) * 200
+    flat = np.clip(200 + 20 * rng.standard_normal((100, 120)), 0, 255)
+    for image, kernel in ((sharp, "gaussian:2"), (flat, "gaussian:1"), (np.full((40, 50), 200), "motion:5,20")):
+        Image.fromarray(image.astype(np.uint8)).save("in.png")
+        result = run("deblur", "in.png", kernel, "-o", "out.png")
+        assert result.exit_code == 0, result.stderr
+        with Image.open("out.png") as out:
+            assert image is sharp or np.asarray(out).mean() == pytest.approx(image.mean(), abs=1.5)
+    assert run("deblur", "in.png", "gaussian:1", "-o", "out.png", "--damp", "1e300").exit_code == 0
+
+
+def test_deblur_of_floating_point_images_keeps_their_units():
+    values = np.linspace(0.2, 0.7, 40 * 30, dtype=np.float32).reshape(30, 40)
+    Image.fromarray(values).save("in.tif")
+    assert run("deblur", "in.tif", "[[1]]", "-o", "out.tif", "--damp", "0").exit_code == 0
+    with Image.open("out.tif") as out:
+        np.testing.assert_allclose(np.asarray(out) / 65535, values, atol=1e-5)
+
+
+def test_deblur_says_when_it_did_not_converge():
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 50), dtype=np.uint8)).save("in.png")
+    result = run("deblur", "in.png", "gaussian:3", "-o", "out.png", "--padding-mode", "reflect", "--damp", "1e-9")
+    assert result.exit_code == 0
+    assert "the image is not what was asked for" in result.stderr
+
+
 def test_deblur_refuses_what_makes_no_sense():
     Image.new("L", (40, 30), 128).save("in.png")
+    np.save("complex.npy", np.ones((3, 3)) * (1 + 1j))
     for kernel, message in (
-        ("gaussian:", "kernel must be gaussian:SIGMA, got ''"),
+        ("gaussian:", "kernel must be gaussian:SIGMA, got 'gaussian:'"),
         ("gaussian:0", "sigma must be a positive number"),
         ("gaussian:1,2", "kernel must be gaussian:SIGMA"),
-        ("motion:3", "kernel must be motion:LENGTH,ANGLE, got '3'"),
+        ("motion:3", "kernel must be motion:LENGTH,ANGLE, got 'motion:3'"),
         ("motion:a,b", "kernel must be motion:LENGTH,ANGLE"),
         ("gaussian:9", "kernel of 73x73 pixels is larger than the image of 30x40"),
         ("[1,2]", "two dimensions"),
-        ("[[1,-1]]", "positive sum"),
-        ("nothing.npy", "does not exist"),
+        ("gaussian:1e9", "kernel of 8000000001x8000000001 pixels is larger"),  # before any of it is made
+        ("motion:1e9,3", "is larger than the image"),
+        ("[[1,-1]]", "a sum that is positive and finite, got 0"),
+        ("[[1e308,1e308]]", "a sum that is positive and finite, got inf"),
+        ("[[]]", "two dimensions"),
+        ("complex.npy", "must be real, got complex numbers"),
+        ("Gaussian:2", "is no file, and none of gaussian:SIGMA, motion:LENGTH,ANGLE"),
+        ("nothing.npy", "is no file"),
     ):
         assert message in refused("deblur", "in.png", kernel, "-o", "out.png")
     for damp in ("-1", "nan", "a", "gcv:3", "discrepancy:x"):

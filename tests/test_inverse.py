@@ -1,6 +1,7 @@
 """Preconditioners and Tikhonov's solutions against dense ones of the oracle's matrices."""
 
 import math
+import re
 
 import numpy as np
 import oracle
@@ -391,24 +392,73 @@ def test_a_kernel_of_zeros():
         assert not solution.x.any()
 
 
-def test_gcv_is_its_formula():
+def decomposed(A, y):
+    """Squares of the singular values of all of the data's directions, and of the data along them."""
+    U, s, _ = np.linalg.svd(A.todense())
+    squares = np.zeros(A.shape[0])
+    squares[: len(s)] = s**2
+    return squares, np.abs(U.conj().T @ y.ravel()) ** 2
+
+
+DAMPED = [
+    # by bidiagonalisation
+    lambda: Conv(kernels.gaussian(1.0), (40, 40), padding="same", padding_mode="reflect"),
+    lambda: Conv(skewed(5), (40, 30), padding="same", padding_mode="zeros"),
+    # by transforms
+    lambda: Conv(kernels.gaussian(1.0), (40, 40), padding="same", padding_mode="symmetric"),
+    lambda: Conv(skewed(5), (40, 30), stride=(2, 1), padding="same", padding_mode="circular").T,
+    lambda: Conv(skewed(5) * (1 + 0.3j), (30, 40), padding="same", padding_mode="circular"),
+    lambda: Conv(np.stack([skewed(5), skewed(5).T])[:, None], (1, 24, 24), padding="same", padding_mode="circular"),
+]
+
+
+@pytest.mark.parametrize("make", DAMPED)
+@pytest.mark.parametrize("noise", [0.3, 0.01])
+def test_gcv_is_its_formula(make, noise):
     """``norm((I - A A_d) y)^2/trace(I - A A_d)^2`` from the dense decomposition, but for the estimate of the trace."""
     rng = np.random.default_rng(0)
-    A = Conv(kernels.gaussian(1.0), (40, 40), padding="same", padding_mode="reflect")
-    y = A @ rng.standard_normal((40, 40)).cumsum(0) + 0.3 * rng.standard_normal((40, 40))
-    U, s, _ = np.linalg.svd(A.todense())
-    parts = (U.T @ y.ravel()) ** 2
+    A = make()
+    y = A @ rng.standard_normal(A.dims).cumsum(-2) + noise * rng.standard_normal(A.dimsd)
+    squares, parts = decomposed(A, y)
 
     def score(damp):
-        left = damp**2 / (s**2 + damp**2)
+        left = damp**2 / (squares + damp**2)
         return (left**2 @ parts) / left.sum() ** 2
 
-    grid = np.geomspace(1e-4, 10, 400)
-    best = min(grid, key=score)
+    damps = np.geomspace(1e-7, 10, 600) * math.sqrt(squares.max())
+    best = min(damps, key=score)
+    if best < 1.1 * damps[0]:
+        with pytest.raises(ValueError, match="cross-validation finds no damping"):
+            damping.gcv(A, y)
+        return
     found = damping.gcv(A, y)
     assert score(found) <= 1.01 * score(best)
     assert 0.8 < found / best < 1.25
     assert damping.gcv(A, np.stack([y, y], -1)) == pytest.approx(found, rel=0.1)
+
+
+@pytest.mark.parametrize("make", DAMPED)
+@pytest.mark.parametrize("noise", [1e-1, 1e-2, 1e-3, 1e-4])
+def test_the_discrepancy_of_the_dense_decomposition(make, noise):
+    """Also where so little is wanted that small singular values decide: it must not be said to be impossible."""
+    rng = np.random.default_rng(0)
+    A = make()
+    x = rng.standard_normal(A.dims).cumsum(-2).cumsum(-1)
+    y = A @ (x / np.abs(x).max()) + noise * rng.standard_normal(A.dimsd)
+    squares, parts = decomposed(A, y)
+    damp = damping.discrepancy(A, y, 1.1 * noise)
+    residual = ((damp**2 / (squares + damp**2)) ** 2) @ parts
+    assert math.sqrt(residual / y.size) == pytest.approx(1.1 * noise, rel=0.03)
+
+
+def test_dampings_of_complex_data_of_a_real_operator():
+    rng = np.random.default_rng(0)
+    for make in DAMPED[:4]:
+        A = make()
+        y = A @ rng.standard_normal(A.dims).cumsum(-2) + 0.1 * rng.standard_normal(A.dimsd)
+        z = A @ rng.standard_normal(A.dims).cumsum(-2) + 0.1 * rng.standard_normal(A.dimsd)
+        both = damping.discrepancy(A, np.stack([y, z], -1), 0.15)
+        assert damping.discrepancy(A, y + 1j * z, 0.15 * math.sqrt(2)) == pytest.approx(both, rel=0.06)
 
 
 @pytest.mark.parametrize("noise", [0.01, 0.1, 1.0])
@@ -435,8 +485,14 @@ def test_dampings_that_do_not_exist():
     y = np.random.default_rng(0).standard_normal((40, 40))
     with pytest.raises(ValueError, match="as large as the data"):
         damping.discrepancy(A, y, 2.0)
-    with pytest.raises(ValueError, match="less than what no solution explains"):
-        damping.discrepancy(A, y, 0.1)
+    assert damping.discrepancy(A, y, 0.1) > 0  # any data are A of something
+    for mode in ("zeros", "circular"):
+        enlarged = Conv(kernels.gaussian(1.0), (40, 40), stride=2, padding="same", padding_mode=mode).T
+        least = np.linalg.lstsq(enlarged.todense(), y.ravel())[1][0]
+        with pytest.raises(ValueError, match="less than what no solution explains: the residual is at least") as error:
+            damping.discrepancy(enlarged, y, 0.1)
+        said = float(re.search(r"at least ([\d.]+)", str(error.value))[1])
+        assert 0.1 < said < 1.00001 * math.sqrt(least / y.size)
     for bad in (0, -1, np.nan):
         with pytest.raises(ValueError, match="positive standard deviation"):
             damping.discrepancy(A, y, bad)
@@ -505,3 +561,105 @@ def test_wrong_preconditioners_are_found():
 def test_parts_are_what_they_say():
     assert Fourier(4, 2).table(Conv(np.ones(3), 8, padding="same").spec.axes[0], True).shape == (3, 3, 2)
     assert Cosine(8).table(Conv(np.ones(3), 8, padding=1).spec.axes[0], False).shape == (3, 8, 1)
+
+
+def test_a_beginning_where_zero_is_the_solution():
+    """``A^H y = 0``: the gradient at zero says nothing about how far it is from where one begins."""
+    for y in (np.zeros(4), [1.0, -1.0, 1.0, -1.0]):
+        A = Conv([1.0, 1.0], 4, padding="same", padding_mode="circular")
+        for precondition in (True, False):
+            solution = tikhonov(A, y, 0.5, x0=np.ones(4), precondition=precondition, rtol=1e-12)
+            assert solution.converged
+            np.testing.assert_allclose(solution.x, 0, atol=1e-11)
+            assert solution.gradient_norm < 1e-10
+    A = Conv([1.0, 1.0], 5)
+    y = np.stack([np.zeros(4), np.ones(4)], -1)  # one of two
+    both = tikhonov(A, y, 0.5, x0=np.ones((5, 2)), rtol=1e-12).x
+    np.testing.assert_allclose(both[:, 0], 0, atol=1e-11)
+    np.testing.assert_allclose(both[:, 1], tikhonov(A, y[:, 1], 0.5, rtol=1e-12).x, atol=1e-10)
+
+
+def test_a_beginning_of_a_direct_solution_without_damping():
+    A = Conv([1.0, -1.0], 16, padding="same", padding_mode="circular")
+    x = np.random.default_rng(0).standard_normal(16)
+    for precondition in (True, False):
+        solution = tikhonov(A, A @ x, 0, x0=np.full(16, 5.0), precondition=precondition, rtol=1e-12)
+        np.testing.assert_allclose(solution.x, x - x.mean() + 5, atol=1e-9)
+
+
+def test_direct_solutions_say_whether_they_are_as_good_as_asked_for():
+    rng = np.random.default_rng(0)
+    A = Conv(rng.random((3, 3)).astype(np.float32), (16, 16), padding="same", padding_mode="circular")
+    y = rng.random((16, 16))
+    assert tikhonov(A, y, 0.1, rtol=1e-13).converged  # in the precision of the data
+    single = tikhonov(A, y.astype(np.float32), 0.1, rtol=1e-11)
+    assert not single.converged
+    assert "to the precision of float32" in single.reason
+    assert single.gradient_norm < 1e-6
+
+
+@pytest.mark.parametrize("power", [-1000, -664, 660, 900])
+@pytest.mark.parametrize("mode", ["circular", "zeros", "symmetric"])
+def test_operators_and_data_near_the_ends_of_the_range(power, mode):
+    rng = np.random.default_rng(0)
+    A = Conv(rng.standard_normal((3, 3)), (12, 13), padding="same", padding_mode=mode)
+    y = A @ rng.standard_normal((12, 13)) + 0.1 * rng.standard_normal((12, 13))
+    scaled = A.with_kernel(np.ldexp(A.kernel, power))
+    reference = tikhonov(A, y, 0.3, rtol=1e-12)
+    solution = tikhonov(scaled, y, math.ldexp(0.3, power), rtol=1e-12)
+    assert solution.converged
+    assert solution.residual_norm == pytest.approx(reference.residual_norm, rel=1e-9)
+    np.testing.assert_allclose(solution.x, np.ldexp(reference.x, -power), rtol=1e-9)
+    begun = tikhonov(scaled, y, math.ldexp(0.3, power), rtol=1e-12, x0=solution.x)
+    assert begun.iterations <= 2
+    damp = damping.discrepancy(A, y, 0.1)
+    assert damping.discrepancy(scaled, y, 0.1) == pytest.approx(math.ldexp(damp, power), rel=1e-6)
+    y = y + rng.standard_normal((12, 13))
+    damp = damping.gcv(A, y)
+    assert damping.gcv(scaled, y) == pytest.approx(math.ldexp(damp, power), rel=1e-6)
+
+
+def test_dampings_and_data_that_are_enormous():
+    rng = np.random.default_rng(0)
+    A = Conv(rng.standard_normal((3, 3)), (8, 8), padding="same")
+    for dtype in (np.float32, np.float64):
+        B, y = A.with_kernel(A.kernel.astype(dtype)), rng.random((8, 8)).astype(dtype)
+        for damp in (1e30, 1e200, 1e308):
+            assert np.abs(tikhonov(B, y, damp).x).max() < 1e-30
+    assert np.isfinite(tikhonov(A, np.full((8, 8), 1.5e308), 1.0).x).all()
+    for B, damp in ((A, 1e200), (A.with_kernel(A.kernel * 1e200), 1.0), (A.with_kernel(A.kernel * 1e-200), 1e-200)):
+        with pytest.raises(ValueError, match="squares within the range of float64"):
+            preconditioner(B, damp)
+
+
+@pytest.mark.parametrize("channels", [1, 8, 16])
+@pytest.mark.parametrize("damp", [0.0, 1e-4, 1e-3])
+def test_preconditioners_in_single_precision_are_positive_definite(channels, damp):
+    A = Conv(np.ones((1, channels, 3, 3), np.float32), (channels, 8, 8), padding=1)
+    P = preconditioner(A, damp * A.norm()).todense().astype(np.float64)
+    values = np.linalg.eigvalsh((P + P.T) / 2)
+    assert values[0] > 0
+    np.testing.assert_allclose(P, P.T, atol=1e-6 * values[-1])
+
+
+def test_dampings_of_operators_that_see_nothing():
+    checkered = np.indices((6, 6)).sum(0) % 2 * 2.0 - 1
+    for A, y in (
+        (Conv(np.zeros((3, 3)), (6, 6), padding="same"), np.ones((6, 6))),
+        (Conv([[1.0, 1.0]], (6, 6), padding="same", padding_mode="circular"), checkered),
+    ):
+        for method in (damping.gcv, lambda A, y: damping.discrepancy(A, y, 0.1)):
+            with pytest.raises(ValueError, match="y must not be orthogonal"):
+                method(A, y)
+
+
+def test_the_dual_gradient_is_not_the_primal_one():
+    """With fewer data than unknowns: what is promised is the gradient of the primal system."""
+    rng = np.random.default_rng(0)
+    A = Conv(kernels.gaussian(2.0), (48, 48), stride=3, padding="same", padding_mode="zeros")
+    y = rng.standard_normal(A.dimsd)
+    for damp in (1e-3, 1e-2):
+        solution = tikhonov(A, y, damp, rtol=1e-9)
+        assert solution.converged
+        gradient = A.H @ (y - A @ solution.x) - damp**2 * solution.x
+        assert np.linalg.norm(gradient) <= 1.01e-9 * np.linalg.norm(A.H @ y)
