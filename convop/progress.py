@@ -1,12 +1,13 @@
-"""A progress bar for what has no known number of steps, but a figure that falls to a known one."""
+"""Progress bars: for steps that are counted, and for a figure that falls to a known one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-__all__ = ["falling"]
+__all__ = ["counting", "falling"]
 
 
 @contextmanager
@@ -30,14 +31,8 @@ def falling(name: str, goal: float) -> Iterator[Callable[[float], None]]:
     ModuleNotFoundError
         If rich is not installed.
     """
-    try:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError("progress=True needs rich; pip install 'convop[cli]'") from None
     whole = -math.log(max(goal, 1e-16))
-    columns = (TextColumn(f"{name} {{task.fields[figure]}}"), BarColumn(), TextColumn("{task.fields[steps]}"))
-    with Progress(*columns, TimeElapsedColumn(), console=Console(stderr=True)) as progress:
+    with _bar(f"{name} {{task.fields[figure]}}", "{task.fields[steps]}") as progress:
         task = progress.add_task(name, total=whole, figure="1", steps="")
         steps = 0
 
@@ -48,3 +43,44 @@ def falling(name: str, goal: float) -> Iterator[Callable[[float], None]]:
             progress.update(task, completed=fallen, figure=f"{figure:.1e}", steps=f"{steps} iterations")
 
         yield told
+
+
+@contextmanager
+def counting(name: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar on standard error that is full after so many steps.
+
+    Parameters
+    ----------
+    name : str
+        What is counted.
+    total : int
+        How many.
+
+    Yields
+    ------
+    callable
+        To be called after each, with what is to be said of it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If rich is not installed.
+    """
+    with _bar(f"{{task.completed}} of {{task.total}} {name}", "{task.fields[said]}") as progress:
+        task = progress.add_task(name, total=total, said="")
+
+        def told(said: str) -> None:
+            progress.update(task, advance=1, said=said)
+
+        yield told
+
+
+def _bar(before: str, after: str) -> Any:
+    """A bar between two texts."""
+    try:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    except ModuleNotFoundError:
+        raise ModuleNotFoundError("progress=True needs rich; pip install 'convop[cli]'") from None
+    columns = (TextColumn(before), BarColumn(), TextColumn(after), TimeElapsedColumn())
+    return Progress(*columns, console=Console(stderr=True))

@@ -1,0 +1,596 @@
+"""Sparse codes against other solvers of the same problem; layers and networks against their definition."""
+
+import math
+import pickle
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+import sklearn.base
+from scipy.signal import convolve2d, correlate2d
+
+from convop import Conv
+from convop.deconvnet import (
+    DeconvLayer,
+    DeconvNet,
+    local_contrast,
+    prox,
+    remove_mean,
+    rescale,
+    snr,
+    sparse_codes,
+)
+from convop.deconvnet.coding import Problem, alternate, begun
+from convop.deconvnet.connectivity import connected
+from convop.deconvnet.learning import _least_squares
+from convop.deconvnet.synthesis import Synthesis
+
+
+def photographs(count=3, side=64):
+    """Crops of photographs, less their means."""
+    from skimage import data
+
+    crops = []
+    for name in ("camera", "astronaut", "coffee", "chelsea", "coins")[:count]:
+        image = getattr(data, name)().astype(float) / 255
+        image = image[..., :3].mean(-1) if image.ndim == 3 else image
+        top, left = ((n - side) // 2 for n in image.shape)
+        crops.append(image[top : top + side, left : left + side])
+    return remove_mean(crops)[:, None]
+
+
+def bank(shape, seed=0, smooth=True):
+    """Filters with unit planes."""
+    filters = np.random.default_rng(seed).standard_normal(shape)
+    if smooth:
+        from scipy.ndimage import gaussian_filter
+
+        filters = gaussian_filter(filters, (0, 0, 1, 1))
+    return filters / np.linalg.norm(filters, axis=(2, 3), keepdims=True)
+
+
+def synthesis_of(filters, maps):
+    """By SciPy: the sum of 'valid' convolutions."""
+    return np.array(
+        [
+            [sum(convolve2d(z, f, "valid") for z, f in zip(image, planes, strict=True)) for planes in filters]
+            for image in maps
+        ]
+    )
+
+
+def objective_of(filters, maps, images, lam, p):
+    misfit = ((synthesis_of(filters, maps) - images) ** 2).sum(axis=(1, 2, 3))
+    return lam / 2 * misfit + (np.abs(maps) ** p).sum(axis=(1, 2, 3))
+
+
+def fista_by_scipy(filters, image, lam, steps):
+    """Beck and Teboulle with SciPy's convolutions and a step from power iterations; nothing of the package in it."""
+    k, l = filters.shape[2:]
+    shape = (filters.shape[1], image.shape[1] + k - 1, image.shape[2] + l - 1)
+
+    def forward(z):
+        return synthesis_of(filters, z[None])[0]
+
+    def backward(r):
+        return np.array(
+            [
+                sum(correlate2d(r[c], filters[c, m], "full") for c in range(len(filters)))
+                for m in range(filters.shape[1])
+            ]
+        )
+
+    v = np.random.default_rng(0).standard_normal(shape)
+    for _ in range(60):
+        v /= np.linalg.norm(v)
+        v = backward(forward(v))
+    L = 1.02 * lam * np.linalg.norm(v)
+    z = v = np.zeros(shape)
+    t = 1.0
+    for _ in range(steps):
+        new = v - lam / L * backward(forward(v) - image)
+        new = np.sign(new) * np.maximum(np.abs(new) - 1 / L, 0)
+        if ((v - new) * (new - z)).sum() > 0:
+            t = 1.0
+        after = (1 + math.sqrt(1 + 4 * t * t)) / 2
+        z, v, t = new, new + (t - 1) / after * (new - z), after
+    return z
+
+
+# The proximal operator
+
+
+@pytest.mark.parametrize("p", [0.05, 0.3, 0.5, 2 / 3, 0.8, 0.95, 1.0])
+@pytest.mark.parametrize("beta", [1.0, 7.0, 1e2, 1e3, 1e4, 1e5])
+def test_prox_is_the_best_of_a_grid(p, beta):
+    reach = 4 * (1 / beta) ** (1 / (2 - p)) + 0.1
+    v = np.linspace(-reach, reach, 83)
+    grid = np.linspace(-reach, reach, 40_001)
+    grid[20_000] = 0
+    spacing = grid[1] - grid[0]
+    w = prox(v, beta, p)
+
+    def cost(w, v):
+        return np.abs(w) ** p + beta / 2 * (w - v) ** 2
+
+    costs = cost(grid, v[:, None])
+    assert (cost(w, v) <= costs.min(axis=1) * (1 + 1e-12) + 1e-15).all()
+    # Where zero and the other minimum are about as good, either is right.
+    others = np.where(np.abs(grid) > 2 * spacing, costs, np.inf).min(axis=1)
+    tied = np.abs(costs[:, 20_000] - others) <= beta * spacing**2 + 3 * p * (2 * spacing) ** p * (p == 1)
+    assert (np.abs(w - grid[costs.argmin(axis=1)])[~tied] <= 1.01 * spacing).all()
+    assert tied.mean() < 0.3
+    np.testing.assert_array_equal(prox(-v, beta, p), -w)
+
+
+def test_prox_has_the_closed_forms():
+    """For p = 1/2 by the cosine of a third of an angle (Xu et al., 2012); soft thresholding for p = 1."""
+    rng = np.random.default_rng(0)
+    v, beta = rng.standard_normal(1000) * 3, 2.0
+    np.testing.assert_array_equal(prox(v, beta, 1), np.sign(v) * np.maximum(np.abs(v) - 0.5, 0))
+    least = 1.5 * beta ** (-2 / 3)
+    angle = np.arccos(np.clip(1 / (4 * beta) * (np.abs(v) / 3) ** -1.5, -1, 1))
+    expected = np.where(np.abs(v) > least, 2 / 3 * v * (1 + np.cos(2 * np.pi / 3 - 2 / 3 * angle)), 0)
+    np.testing.assert_allclose(prox(v, beta, 0.5), expected, atol=1e-12)
+
+
+def test_prox_keeps_dtypes_and_refuses_what_makes_no_sense():
+    assert prox(np.float32([1, 2]), 1, 0.5).dtype == np.float32
+    assert prox([1, 2], 1, 0.5).dtype == np.float64
+    assert prox(3.0, 1, 1).shape == ()
+    assert prox(np.zeros((0, 3)), 1, 0.5).shape == (0, 3)
+    for p in (0, -1, 1.5, np.nan):
+        with pytest.raises(ValueError, match="p must be more than 0 and at most 1"):
+            prox([1.0], 1, p)
+    for beta in (0, -1, np.inf, np.nan):
+        with pytest.raises(ValueError, match="beta must be positive"):
+            prox([1.0], beta, 1)
+    with pytest.raises(TypeError, match="v must be real"):
+        prox([1j], 1, 1)
+    with pytest.raises(TypeError, match="beta must be a number"):
+        prox([1.0], "a", 1)
+
+
+# The data term
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 3, 3), (2, 5, 4, 2), (3, 2, 1, 5), (2, 3, 5, 5)])
+@pytest.mark.parametrize("space", [(9, 8), (1, 4), (5, 5)])
+def test_the_gram_of_the_synthesis_is_toeplitz(shape, space):
+    filters = np.random.default_rng(0).standard_normal(shape)
+    A = Synthesis(filters, space)
+    W = A.operator.todense()
+    maps = np.random.default_rng(1).standard_normal((2, *A.dims))
+    made = A(maps.reshape(2, -1).T).T.reshape(2, *A.dimsd)
+    np.testing.assert_allclose(made, synthesis_of(filters, maps), atol=1e-12)
+    np.testing.assert_allclose(A.gram.todense(), W @ W.T, atol=1e-12)
+    assert np.linalg.norm(W, 2) ** 2 <= A.gain * (1 + 1e-12)
+    for rho in (1e-2, 1.0):
+        M = A.preconditioner(rho)(np.eye(len(W)))
+        np.testing.assert_allclose(M, M.T, atol=1e-12 / rho)
+        assert np.linalg.eigvalsh(M)[0] > 0
+
+
+def test_the_inverse_on_a_larger_domain_is_close():
+    A = Synthesis(bank((2, 6, 5, 4)), (24, 20))
+    W = A.operator.todense()
+    for rho in (0.1, 1.0):
+        precise = W @ W.T + rho * np.eye(len(W))
+        assert np.linalg.cond(A.preconditioner(rho)(precise)) < 0.2 * np.linalg.cond(precise)
+
+
+def test_the_largest_gain_is_close_for_large_images():
+    A = Synthesis(bank((1, 4, 5, 5)), (60, 60))
+    assert A.gain <= 1.1 * A.operator.norm() ** 2
+
+
+# Sparse codes
+
+
+@pytest.mark.parametrize(("lam", "maps", "size"), [(5.0, 4, 7), (40.0, 6, 5)])
+def test_codes_have_the_objective_of_a_converged_solver(lam, maps, size):
+    images, filters = photographs(2, 36), bank((1, maps, size, size))
+    best = np.array(
+        [objective_of(filters, fista_by_scipy(filters, y, lam, 700)[None], y[None], lam, 1)[0] for y in images]
+    )
+    for solver, share in (("auto", 1e-3), ("admm", 1e-3), ("fista", 1e-3), ("hqs", 0.03)):
+        codes = sparse_codes(filters, images, lam=lam, solver=solver)
+        objective = objective_of(filters, codes.maps, images, lam, 1)
+        np.testing.assert_allclose(codes.objective, objective, rtol=1e-10)
+        assert (objective <= best * (1 + share)).all(), solver
+        # What is said of the minimum is true.
+        assert (codes.objective * (1 - codes.gap) <= best).all(), solver
+        assert codes.converged
+        exact = sparse_codes(filters, images, lam=lam, solver="admm", rtol=1e-6)
+        assert (exact.objective <= best * (1 + 1e-6)).all()
+    for p in (0.8, 2 / 3, 0.5):
+        of_one = objective_of(filters, exact.maps, images, lam, p)
+        for solver in ("auto", "hqs"):
+            codes = sparse_codes(filters, images, lam=lam, p=p, solver=solver)
+            objective = objective_of(filters, codes.maps, images, lam, p)
+            np.testing.assert_allclose(codes.objective, objective, rtol=1e-8)
+            assert (objective < 0.99 * of_one).all(), (p, solver)
+            assert np.isnan(codes.gap).all()
+
+
+@pytest.mark.parametrize("solver", ["admm", "fista", "hqs"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_codes_of_colours_and_of_several_sizes(solver, dtype):
+    rng = np.random.default_rng(0)
+    filters = bank((3, 7, 4, 3))
+    images = (0.3 * rng.standard_normal((2, 3, 17, 12))).astype(dtype)
+    codes = sparse_codes(filters, images, lam=20.0, solver=solver)
+    assert codes.maps.shape == (2, 7, 20, 14)
+    assert codes.maps.dtype == dtype
+    precise = sparse_codes(filters, images.astype(float), lam=20.0, rtol=1e-7)
+    np.testing.assert_allclose(codes.objective, precise.objective, rtol=0.03 if solver == "hqs" else 1e-3)
+    alone = sparse_codes(filters, images[1:], lam=20.0, solver=solver)
+    np.testing.assert_allclose(codes.objective[1:], alone.objective, rtol=0.01 if solver == "hqs" else 1e-3)
+
+
+def test_codes_do_not_depend_on_units():
+    """Images times c and lam over c: maps times c. Powers of two of any size, to the last digits."""
+    images, filters = photographs(1, 24), bank((1, 4, 5, 5))
+    codes = sparse_codes(filters, images, lam=8.0)
+    for c in (2.0**-20, 2.0**20):
+        other = sparse_codes(filters, images * c, lam=8.0 / c)
+        np.testing.assert_allclose(other.maps, codes.maps * c, rtol=1e-6, atol=1e-9 * c)
+
+
+def test_codes_of_little_and_of_nothing():
+    filters = bank((1, 4, 5, 5))
+    for solver in ("admm", "fista", "hqs"):
+        for p in (1.0, 0.5) if solver != "fista" else (1.0,):
+            codes = sparse_codes(filters, np.zeros((2, 9, 9)), solver=solver, p=p)
+            assert codes.converged
+            assert not codes.maps.any()
+            # So small a weight of the data that zero is best.
+            codes = sparse_codes(filters, np.ones((1, 9, 9)), lam=1e-3, solver=solver, p=p)
+            assert not codes.maps.any()
+            assert codes.converged
+            assert codes.objective == pytest.approx([1e-3 / 2 * 81])
+    one = sparse_codes(np.ones((1, 1, 1, 1)), [[[3.0]]], lam=1.0, rtol=1e-9)
+    assert one.maps.ravel() == pytest.approx([2.0], rel=1e-4)
+
+
+def test_codes_say_when_they_did_not_converge():
+    images, filters = photographs(1, 32), bank((1, 6, 5, 5))
+    for solver in ("admm", "fista", "hqs"):
+        codes = sparse_codes(filters, images, lam=50.0, solver=solver, maxiter=3)
+        assert not codes.converged
+        assert codes.iterations == 3
+        assert "stopped after maxiter=3" in codes.reason
+
+
+def test_codes_refuse_what_makes_no_sense():
+    images, filters = np.ones((1, 8, 8)), np.ones((1, 2, 3, 3))
+    for wrong, message in (
+        ({"lam": 0}, "lam must be positive"),
+        ({"p": 2}, "p must be more than 0"),
+        ({"solver": "adam"}, "solver must be one of"),
+        ({"solver": "fista", "p": 0.5}, "solver 'fista' is for p = 1, got p = 0.5"),
+        ({"betas": ()}, "betas must be one or more numbers that grow"),
+        ({"betas": (2, 1)}, "betas must be one or more numbers that grow"),
+        ({"cg_iterations": 0}, "cg_iterations must be at least 1"),
+        ({"maxiter": 0}, "maxiter must be at least 1"),
+        ({"rtol": 0}, "rtol must be between 0 and 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            sparse_codes(filters, images, **wrong)
+    with pytest.raises(ValueError, match="filters must have the shape"):
+        sparse_codes(np.ones((2, 2, 3, 3)), images)
+    with pytest.raises(ValueError, match="filters must be real and finite"):
+        sparse_codes(np.full((1, 2, 3, 3), np.nan), images)
+    with pytest.raises(ValueError, match=r"images must have the shape \(I, C, H, W\) or \(I, H, W\), got \(8, 8\)"):
+        sparse_codes(filters, np.ones((8, 8)))
+    with pytest.raises(ValueError, match="images must be finite"):
+        sparse_codes(filters, np.full((1, 8, 8), np.inf))
+    with pytest.raises(TypeError, match="images must be real"):
+        sparse_codes(filters, 1j * images)
+
+
+# Preprocessing
+
+
+def test_means_and_ranges():
+    images = np.random.default_rng(0).random((2, 3, 8, 9)) + np.reshape([1.0, 2.0, 3.0], (3, 1, 1))
+    np.testing.assert_allclose(remove_mean(images).mean(axis=(2, 3)), 0, atol=1e-14)
+    assert remove_mean(images[:, 0]).shape == (2, 8, 9)
+    scaled = rescale(remove_mean(images))
+    np.testing.assert_allclose(np.abs(scaled).max(axis=(1, 2, 3)), 1)
+    assert not rescale(np.zeros((1, 4, 4))).any()
+    assert remove_mean(np.ones((1, 4, 4), np.float32)).dtype == np.float32
+    assert remove_mean(np.full((1, 4, 4), 200, np.uint8)).dtype == np.float64
+
+
+def test_local_contrast_is_its_definition():
+    rng = np.random.default_rng(0)
+    image = rng.random((9, 11))
+    t = np.arange(-2, 3)
+    window = np.exp(-(t[:, None] ** 2 + t**2) / (2 * 1.591**2))
+    window /= window.sum()
+
+    def smooth(x):
+        padded = np.pad(x, 2, "symmetric")
+        return np.array([[(padded[i : i + 5, j : j + 5] * window).sum() for j in range(11)] for i in range(9)])
+
+    centred = image - smooth(image)
+    deviation = np.sqrt(smooth(centred**2))
+    expected = centred / np.maximum(deviation, deviation.mean())
+    np.testing.assert_allclose(local_contrast(image[None])[0], expected, atol=1e-12)
+    np.testing.assert_allclose(local_contrast(image[None], floor=1.0)[0], centred, atol=1e-12)
+    stacked = np.stack([image, 2 * image])[None]
+    np.testing.assert_allclose(local_contrast(stacked)[0, 1], expected, atol=1e-12)  # contrast has no units
+    for value in (0.0, 1.0, 1e6):
+        assert not local_contrast(np.full((1, 6, 6), value)).any()
+    for wrong in ({"size": 4}, {"size": 0}, {"sigma": 0}, {"floor": -1}):
+        with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+            local_contrast(image[None], **wrong)
+
+
+def test_signal_to_noise():
+    x = np.random.default_rng(0).standard_normal(10_000)
+    noise = np.random.default_rng(1).standard_normal(10_000)
+    assert snr(x + 5, x + 5 + 0.1 * noise) == pytest.approx(20, abs=0.2)
+    assert snr(x, x) == math.inf
+    with pytest.raises(ValueError, match="reconstructions must have the shape"):
+        snr(x, x[:5])
+
+
+# Connections
+
+
+def test_connections():
+    rng = np.random.default_rng(0)
+    assert connected("full", 3, 4, rng).all()
+    table = connected("singles+pairs", 9, 45, rng)
+    columns = {tuple(np.flatnonzero(column)) for column in table.T}
+    assert columns == {(c,) for c in range(9)} | set(combinations(range(9), 2))
+    table = connected("random-pairs", 5, 23, rng)
+    assert (table.sum(axis=0) == 2).all()
+    counts = [sum((np.flatnonzero(column) == pair).all() for column in table.T) for pair in combinations(range(5), 2)]
+    assert set(counts) == {2, 3}
+    own = np.array([[True, False], [False, True]])
+    np.testing.assert_array_equal(connected(own.tolist(), 2, 2, rng), own)
+    for wrong, below, maps, message in (
+        ("singles+pairs", 3, 5, "makes 6 maps of 3 maps below, but n_maps is 5"),
+        ("random-pairs", 1, 5, "needs two or more maps below"),
+        ("some", 3, 5, "connectivity must be one of full"),
+        (np.ones((2, 2)), 2, 2, "array of bool of shape"),
+        (np.ones((2, 3), bool), 2, 2, "array of bool of shape"),
+        (np.array([[True, False]]), 1, 2, "map 1 has none"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            connected(wrong, below, maps, rng)
+
+
+# Learning
+
+
+def test_the_step_in_the_filters_is_least_squares():
+    """With as many iterations as unknowns it is the solution of ``(lam Z^T Z + p S) f = lam Z^T y``, connected planes alone."""
+    rng = np.random.default_rng(0)
+    table = np.array([[True, True, False], [True, False, True]])
+    filters = bank((2, 3, 3, 2)) * table[:, :, None, None]
+    maps = rng.standard_normal((2, 3, 9, 8)) * (rng.random((2, 3, 9, 8)) < 0.3)
+    images = rng.standard_normal((2, 2, 7, 7))
+    for p, lam in ((1.0, 5.0), (0.5, 2.0)):
+        problem = Problem(Synthesis(filters, (7, 7)), images, lam)
+        found = _least_squares(problem, maps.reshape(2, -1).T, table, p, 60)
+        unknown = np.flatnonzero(np.broadcast_to(table[:, :, None, None], filters.shape))
+        columns = []
+        for number in unknown:
+            unit = np.zeros(filters.size)
+            unit[number] = 1
+            columns.append(synthesis_of(unit.reshape(filters.shape), maps).ravel())
+        Z = np.array(columns).T
+        S = (np.abs(maps) ** p).sum(axis=(0, 2, 3))
+        ridge = np.broadcast_to(p * S[None, :, None, None], filters.shape).ravel()[unknown]
+        expected = np.zeros(filters.size)
+        expected[unknown] = np.linalg.solve(lam * Z.T @ Z + np.diag(ridge), lam * Z.T @ images.ravel())
+        np.testing.assert_allclose(found.ravel(), expected, atol=1e-8)
+
+
+def test_planted_filters_come_back():
+    rng = np.random.default_rng(1)
+    planted = bank((1, 5, 5, 5), seed=2, smooth=False)
+    maps = rng.standard_normal((3, 5, 48, 48)) * (rng.random((3, 5, 48, 48)) < 0.012)
+    images = synthesis_of(planted, maps)
+    net = DeconvNet([DeconvLayer(5, 5, lam=10.0, p=1.0, n_epochs=8)]).fit(images)
+    likeness = np.array(
+        [
+            [np.abs(correlate2d(a, b, "full")).max() for b in net.filters_[0][0]]  # up to shift and sign
+            for a in planted[0]
+        ]
+    )
+    assert (np.sort(likeness.max(axis=1))[1:] >= 0.95).all()
+    assert len(set(likeness.argmax(axis=1))) >= 4
+
+
+@pytest.mark.parametrize("p", [1.0, 0.8])
+def test_one_layer_of_photographs(p):
+    images = photographs()
+    net = DeconvNet([DeconvLayer(9, 7, lam=5.0, p=p, n_epochs=4)]).fit(images)
+    costs = net.cost_history_[0]
+    assert len(costs) == 4
+    assert all(b < a for a, b in pairwise(costs))
+    maps = net.infer(images)[0]
+    assert maps.shape == (3, 9, 70, 70)
+    assert (maps != 0).mean() < 0.1
+    assert snr(images, net.reconstruct(maps, 0)) >= (14 if p == 1 else 12)
+    objective = objective_of(net.filters_[0], maps, images, 5.0, p).sum()
+    assert objective <= costs[-1] * 1.01  # the cost is that of these filters
+    assert objective < 0.8 * 2.5 * (images**2).sum()
+
+
+def test_two_layers_of_photographs():
+    images = photographs(3, 48)
+    layers = [
+        DeconvLayer(6, 7, lam=5.0, p=1.0, n_epochs=3),
+        DeconvLayer(21, 5, lam=5.0, p=1.0, n_epochs=2, connectivity="singles+pairs"),
+    ]
+    net = DeconvNet(layers).fit(images)
+    for filters, table in zip(net.filters_, net.connectivity_, strict=True):
+        norms = np.linalg.norm(filters, axis=(2, 3))
+        np.testing.assert_allclose(norms[table], 1, rtol=1e-12)
+        assert not filters[~table].any()
+    assert [f.shape for f in net.filters_] == [(1, 6, 7, 7), (6, 21, 5, 5)]
+    assert all(b <= a for costs in net.cost_history_ for a, b in pairwise(costs))
+    maps = net.infer(images)
+    assert [m.shape for m in maps] == [(3, 6, 54, 54), (3, 21, 58, 58)]
+    assert snr(images, net.reconstruct(maps[1], 1)) >= 4
+    by_hand = synthesis_of(net.filters_[0], synthesis_of(net.filters_[1], maps[1][:1]))
+    np.testing.assert_allclose(net.reconstruct(maps[1][:1], -1), by_hand, atol=1e-10)
+    # A pixel of a second layer's map is a pattern of both.
+    pixel = np.zeros((1, 21, 11 + 4, 11 + 4))
+    pixel[0, 20, 7, 7] = 1
+    assert net.reconstruct(pixel, 1).shape == (1, 1, 5, 5)
+
+
+def tiny(**more):
+    return DeconvNet([DeconvLayer(3, 3, p=1.0, lam=4.0, n_epochs=2, **more)], rng=3)
+
+
+def test_the_same_seed_gives_the_same_result():
+    images = photographs(2, 20)
+    first, second = tiny().fit(images), tiny().fit(images)
+    np.testing.assert_array_equal(first.filters_[0], second.filters_[0])
+    np.testing.assert_array_equal(first.infer(images)[0], second.infer(images)[0])
+    assert first.cost_history_ == second.cost_history_
+    again = first.fit(images)
+    np.testing.assert_array_equal(again.filters_[0], second.filters_[0])
+    other = DeconvNet(tiny().layers, rng=4).fit(images)
+    assert not np.array_equal(other.filters_[0], first.filters_[0])
+    generator = DeconvNet(tiny().layers, rng=np.random.default_rng(3)).fit(images)
+    np.testing.assert_array_equal(generator.filters_[0], first.filters_[0])
+
+
+def test_images_without_channels_and_in_colour():
+    images = photographs(2, 20)
+    with_axis, without = tiny().fit(images), tiny().fit(images[:, 0])
+    np.testing.assert_array_equal(with_axis.filters_[0], without.filters_[0])
+    colours = np.concatenate([images, images[:, :, ::-1], 0.5 * images], axis=1)
+    net = tiny().fit(colours)
+    assert net.filters_[0].shape == (3, 3, 3, 3)
+    np.testing.assert_allclose(np.linalg.norm(net.filters_[0], axis=(2, 3)), 1, rtol=1e-12)
+    costs = net.cost_history_[0]
+    assert costs[1] <= costs[0]
+    assert net.reconstruct(net.infer(colours)[0], 0).shape == colours.shape
+    single = tiny().fit(images.astype(np.float32))
+    assert single.filters_[0].dtype == single.infer(images.astype(np.float32))[0].dtype == np.float32
+    np.testing.assert_allclose(single.filters_[0], with_axis.filters_[0], atol=0.02)
+    assert tiny().fit(np.random.default_rng(0).integers(0, 255, (1, 12, 14), dtype=np.uint8)).filters_
+
+
+@pytest.mark.parametrize("solver", ["auto", "admm", "fista", "hqs"])
+def test_inference_by_each_solver(solver):
+    images = photographs(2, 20)
+    net = tiny(solver=solver).fit(images)
+    codes = sparse_codes(net.filters_[0], images, lam=4.0, rtol=1e-6)
+    objective = objective_of(net.filters_[0], net.infer(images)[0], images, 4.0, 1)
+    np.testing.assert_allclose(objective, codes.objective, rtol=0.03 if solver == "hqs" else 1e-3)
+    other_size = np.zeros((1, 1, 9, 31))
+    other_size[0, 0, 4, 4] = 3
+    assert net.infer(other_size)[0].shape == (1, 3, 11, 33)
+
+
+def test_a_network_is_an_estimator():
+    net = tiny(connectivity=np.ones((1, 3), bool))
+    assert net.get_params() == {"layers": net.layers, "rng": 3}
+    copy = sklearn.base.clone(net)
+    assert copy is not net
+    assert copy.layers[0] is not net.layers[0]
+    assert copy.layers[0].get_params().keys() == net.layers[0].get_params().keys()
+    assert not hasattr(sklearn.base.clone(tiny().fit(photographs(1, 12))), "filters_")
+    assert repr(DeconvNet([DeconvLayer(3, 5, p=1.0)], rng=1)) == "DeconvNet([DeconvLayer(3, 5, p=1.0)], rng=1)"
+    layer = DeconvLayer(3, 5)
+    assert layer.set_params(lam=3.0, p=1.0) is layer
+    assert (layer.lam, layer.p) == (3.0, 1.0)
+    with pytest.raises(ValueError, match="DeconvLayer has no parameter 'size'"):
+        layer.set_params(size=3)
+    fitted = tiny().fit(photographs(1, 12))
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.infer(photographs(1, 12))[0], fitted.infer(photographs(1, 12))[0])
+
+
+def test_who_is_told_of_epochs(capfd):
+    told = []
+    net = DeconvNet([DeconvLayer(2, 3, p=1.0, n_epochs=2), DeconvLayer(3, 3, p=1.0, n_epochs=1)])
+    images = photographs(1, 12)
+    given = images.copy()
+    net.fit(images, callback=lambda *said: told.append(said), progress=True)
+    assert [said[:2] for said in told] == [(0, 0), (0, 1), (1, 0)]
+    assert [said[2] for said in told] == [cost for costs in net.cost_history_ for cost in costs]
+    assert "3 of 3 epochs" in capfd.readouterr().err
+    np.testing.assert_array_equal(images, given)
+
+
+def test_what_fails_leaves_the_network_as_it_was():
+    net = tiny().fit(photographs(1, 12))
+    before = net.filters_
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        net.fit(photographs(2, 12), callback=stop)
+    assert net.filters_ is before
+
+
+def test_layers_refuse_what_makes_no_sense():
+    for wrong, message in (
+        ({"n_maps": 0}, "n_maps must be at least 1"),
+        ({"kernel_size": 0}, "kernel_size must be at least 1"),
+        ({"kernel_size": (3, 3, 3)}, "kernel_size must be one number or two"),
+        ({"lam": -1}, "lam must be positive"),
+        ({"p": 0}, "p must be more than 0"),
+        ({"n_epochs": 0}, "n_epochs must be at least 1"),
+        ({"solver": "sgd"}, "solver must be one of"),
+        ({"solver": "fista"}, "is for p = 1"),
+        ({"betas": (1, 1)}, "betas must be"),
+        ({"cg_iterations": 0}, "cg_iterations must be at least 1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            DeconvLayer(**{"n_maps": 3, "kernel_size": 5, **wrong})
+    images = photographs(1, 12)
+    layer = DeconvLayer(3, 5).set_params(lam=-1)
+    with pytest.raises(ValueError, match="lam must be positive"):
+        DeconvNet([layer]).fit(images)
+    for layers in ([], [3]):
+        with pytest.raises(TypeError, match="layers must be one or more DeconvLayers"):
+            DeconvNet(layers).fit(images)
+    net = tiny()
+    with pytest.raises(ValueError, match="call fit first"):
+        net.infer(images)
+    net.fit(images)
+    with pytest.raises(ValueError, match="images must have the 1 channels"):
+        net.infer(np.ones((1, 2, 12, 12)))
+    with pytest.raises(ValueError, match="layer must be from 0 to 0, got 1"):
+        net.reconstruct(net.infer(images)[0], 1)
+    with pytest.raises(ValueError, match=r"maps must have the shape \(I, 3, h, w\)"):
+        net.reconstruct(images, 0)
+    with pytest.raises(ValueError, match="maps must be at least as large as the filters"):
+        net.reconstruct(np.ones((1, 3, 2, 2)), 0)
+    with pytest.raises(TypeError, match="callback must be callable"):
+        net.fit(images, callback=3)
+
+
+def test_alternating_directions_end_where_they_began_if_that_is_the_solution():
+    """Warm starts: a converged state stays."""
+    images, filters = photographs(1, 24), bank((1, 4, 5, 5))
+    problem = Problem(Synthesis(filters, (24, 24)), images, 10.0)
+    state = begun(problem)
+    alternate(problem, state, 2, 400)
+    w = state.w.copy()
+    alternate(problem, state, 2, 20)
+    np.testing.assert_allclose(state.w, w, atol=1e-4 * np.abs(w).max())
+
+
+def test_layers_are_operators_of_the_package():
+    """The analysis of a layer is the transpose of its synthesis."""
+    filters = bank((2, 3, 4, 5))
+    A = Conv(filters, (3, 12, 14), flip=True)
+    net = DeconvNet([DeconvLayer(3, (4, 5))])
+    net.filters_ = [filters]
+    maps = np.random.default_rng(0).standard_normal((1, 3, 12, 14))
+    np.testing.assert_allclose(net.reconstruct(maps, 0)[0], A @ maps[0], atol=1e-12)
