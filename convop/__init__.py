@@ -40,7 +40,7 @@ _LAZY = {
     "preconditioner": "preconditioning",
     "tikhonov": "inverse",
 }
-_MODULES = ("damping", "deconvnet", "engines", "kernels", "plot", "spectrum", "testing", "torch")
+_MODULES = ("damping", "deconvnet", "engines", "kernels", "plot", "spectrum", "storage", "testing", "torch")
 
 
 def __getattr__(name: str) -> Any:

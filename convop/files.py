@@ -24,6 +24,7 @@ __all__ = [
     "read_kernel",
     "read_photograph",
     "read_picture",
+    "read_square",
     "write_image",
     "write_picture",
     "written",
@@ -104,6 +105,30 @@ def read_photograph(path: Path | None) -> Array:
         return np.asarray(data.camera(), dtype=np.float64) / 255
     deep, grey = _decoded(path, _reduced_grey)
     return _scaled(grey) if deep else grey / 255
+
+
+def read_square(path: Path | None, side: int) -> Array:
+    """The middle of a photograph, in grey values between 0 and 1.
+
+    Parameters
+    ----------
+    path : Path or None
+        As in `read_photograph`.
+    side : int
+        Rows and columns of the result.
+
+    Returns
+    -------
+    ndarray of shape (side, side)
+        float64. The largest square in the middle, reduced or enlarged.
+    """
+    from skimage.transform import resize
+
+    grey = read_photograph(path)
+    length = min(grey.shape)
+    top, left = ((n - length) // 2 for n in grey.shape)
+    square = grey[top : top + length, left : left + length]
+    return np.asarray(resize(square, (side, side), anti_aliasing=length > side))
 
 
 def _reduced_grey(opened: Any) -> tuple[bool, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,7 +14,10 @@ from .backend import Array, from_cpu, to_cpu
 from .files import written
 from .spectrum import singular_values, symbol_values
 
-__all__ = ["image", "kernel", "matrix", "save", "spectrum"]
+if TYPE_CHECKING:
+    from .deconvnet import DeconvNet
+
+__all__ = ["image", "kernel", "matrix", "patterns", "save", "spectrum"]
 
 # Matrices up to so many rows and columns are drawn entry by entry, larger ones as a picture of this size.
 _PIXELS = 512
@@ -90,17 +93,56 @@ def kernel(A: Any, *, ax: Axes | None = None) -> Axes:
     taps = np.atleast_2d(kernel.real if kernel.dtype.kind != "c" else np.abs(kernel))
     planes = taps.reshape(-1, *taps.shape[-2:])
     across = taps.shape[1] if taps.ndim > 3 else int(np.ceil(np.sqrt(len(planes))))
-    down = -(-len(planes) // across)
-    height, width = planes.shape[1:]
-    # One blank row and column between planes.
-    mosaic = np.full((down * (height + 1) - 1, across * (width + 1) - 1), np.nan)
-    for number, plane in enumerate(planes):
-        i, j = divmod(number, across)
-        mosaic[i * (height + 1) :, j * (width + 1) :][:height, :width] = plane
+    mosaic = _mosaic(planes, across)
     limit = float(np.abs(taps).max()) or 1.0
     ax = _axes(ax)
     ax.imshow(mosaic, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
     ax.set(title=f"kernel {A.kernel.shape}", xticks=[], yticks=[])
+    return ax
+
+
+def patterns(net: DeconvNet, layer: int, *, ax: Axes | None = None) -> Axes:
+    """Draw what one element of each map of a deconvolutional network makes of the image.
+
+    Parameters
+    ----------
+    net : convop.deconvnet.DeconvNet
+        Fitted.
+    layer : int
+        The layer, from 0.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default the current axes.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Notes
+    -----
+    One pattern a map, each over its largest modulus; of images in three colours in colour, of other numbers of channels
+    one channel below the other.
+
+    Examples
+    --------
+    >>> import convop, matplotlib
+    >>> import numpy as np
+    >>> matplotlib.use("agg")
+    >>> from convop.deconvnet import DeconvLayer, DeconvNet
+    >>> net = DeconvNet([DeconvLayer(2, 3, n_epochs=1)]).fit(np.random.default_rng(0).random((1, 9, 9)))
+    >>> ax = convop.plot.patterns(net, 0)
+    """
+    found = net.patterns(layer)
+    found = found / np.maximum(np.abs(found).max(axis=(1, 2, 3), keepdims=True), np.finfo(found.dtype).tiny)
+    channels, across = found.shape[1], int(np.ceil(np.sqrt(len(found))))
+    ax = _axes(ax)
+    if channels == 3:
+        colours = [np.nan_to_num(_mosaic(found[:, c], across) / 2 + 0.5, nan=1.0) for c in range(3)]
+        ax.imshow(np.stack(colours, axis=-1), interpolation="nearest")
+    else:
+        planes = found.reshape(-1, *found.shape[2:]) if channels == 1 else np.concatenate(list(found.swapaxes(0, 1)))
+        mosaic = _mosaic(planes, across if channels == 1 else len(found))
+        ax.imshow(mosaic, cmap="gray", vmin=-1, vmax=1, interpolation="nearest")
+    ax.set(xticks=[], yticks=[])
     return ax
 
 
@@ -196,6 +238,16 @@ def _axes(ax: Axes | None) -> Axes:
 
     current: Axes = plt.gca()
     return current
+
+
+def _mosaic(planes: Array, across: int) -> Array:
+    """Planes side by side, with one blank row and column between them."""
+    down, (height, width) = -(-len(planes) // across), planes.shape[1:]
+    mosaic = np.full((down * (height + 1) - 1, across * (width + 1) - 1), np.nan)
+    for number, plane in enumerate(planes):
+        i, j = divmod(number, across)
+        mosaic[i * (height + 1) :, j * (width + 1) :][:height, :width] = plane
+    return mosaic
 
 
 def _condensed(sparse: Any) -> Array:

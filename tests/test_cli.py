@@ -276,7 +276,7 @@ def test_without_the_extra_the_command_says_what_to_install():
 
 
 def test_pictures_without_matplotlib_are_refused_before_the_work(monkeypatch):
-    monkeypatch.setattr(cli, "find_spec", lambda name: None)
+    monkeypatch.setattr("convop.cli.saying.find_spec", lambda name: None)
     assert "pictures need matplotlib" in refused("demo")
     assert "pictures need matplotlib" in refused("matrix", "[1]", "--shape", "3", "-o", "m.npz", "--plot", "m.png")
 
@@ -413,3 +413,42 @@ def test_info_of_large_circular_operators_has_norm_and_condition():
     result = run("info", "[[2,1]]", "--shape", "1000,1001", "--padding", "same", "--padding-mode", "circular")
     assert f"{A.cond():.6g}" in result.stdout
     assert "not computed" not in result.stdout
+
+
+def test_deconvnet_learns_and_shows(photograph):
+    names = []
+    for number, part in enumerate((photograph[:120, :150], photograph[100:, 60:])):
+        names.append(f"{number}.png")
+        Image.fromarray(np.rint(255 * part).astype(np.uint8)).save(names[-1])
+    options = ("--maps", "3,6", "--kernel-size", "5,3", "--epochs", "2,1", "--connectivity", "full,singles+pairs")
+    result = run("deconvnet", "fit", *names, "-o", "net.npz", *options, "--side", "32")
+    assert result.exit_code == 0, result.stderr
+    assert "5x5" in result.stdout
+    assert "3x3" in result.stdout
+    assert "net.npz" in result.stdout
+    from convop.storage import load_network
+
+    assert [f.shape for f in load_network("net.npz").filters_] == [(1, 3, 5, 5), (3, 6, 3, 3)]
+    for more in ((), ("--image", "1.png", "--preprocess", "contrast")):
+        result = run("deconvnet", "show", "net.npz", "-o", "filters.png", "--side", "32", *more)
+        assert result.exit_code == 0, result.stderr
+        with Image.open("filters.png") as drawn:
+            assert drawn.size[0] > 4 * drawn.size[1]  # two of filters, the photograph, two of it made up
+    assert sorted(p.name for p in Path().iterdir()) == ["0.png", "1.png", "filters.png", "net.npz"]
+
+
+def test_deconvnet_refuses_what_makes_no_sense(photograph):
+    Image.fromarray(np.rint(255 * photograph).astype(np.uint8)).save("in.png")
+    for options, message in (
+        (("--maps", "a"), "maps must be one value, or one a layer"),
+        (("--maps", "2,3", "--lam", "1,2,3"), "lam must be one value or 2, one for each layer"),
+        (("--lam", "0"), "lam must be positive"),
+        (("--maps", "3", "--connectivity", "random-pairs"), "needs two or more maps below"),
+        (("--p", "0.5", "--solver", "fista"), "solver 'fista' is for p = 1"),
+        (("--preprocess", "none"), "preprocess must be one of"),
+    ):
+        assert message in refused("deconvnet", "fit", "in.png", "-o", "net.npz", *options)
+    assert "output must be a .npz file" in refused("deconvnet", "fit", "in.png", "-o", "net.txt")
+    assert "image none.png does not exist" in refused("deconvnet", "fit", "none.png", "-o", "net.npz")
+    assert "network in.png cannot be read" in refused("deconvnet", "show", "in.png", "-o", "filters.png")
+    assert sorted(p.name for p in Path().iterdir()) == ["in.png"]

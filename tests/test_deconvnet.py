@@ -1,7 +1,9 @@
 """Sparse codes against other solvers of the same problem; layers and networks against their definition."""
 
+import json
 import math
 import pickle
+import zipfile
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -24,6 +26,7 @@ from convop.deconvnet.coding import Problem, alternate, begun
 from convop.deconvnet.connectivity import connected
 from convop.deconvnet.learning import _least_squares
 from convop.deconvnet.synthesis import Synthesis
+from convop.storage import load_network, save_network
 
 
 def photographs(count=3, side=64):
@@ -594,3 +597,117 @@ def test_layers_are_operators_of_the_package():
     net.filters_ = [filters]
     maps = np.random.default_rng(0).standard_normal((1, 3, 12, 14))
     np.testing.assert_allclose(net.reconstruct(maps, 0)[0], A @ maps[0], atol=1e-12)
+
+
+# Patterns and files
+
+
+def test_patterns_are_what_filters_make_of_those_below():
+    net = DeconvNet([DeconvLayer(3, (4, 5)), DeconvLayer(2, 3)])
+    net.filters_ = [bank((2, 3, 4, 5)), bank((3, 2, 3, 3), seed=1)]
+    np.testing.assert_allclose(net.patterns(0), net.filters_[0].swapaxes(0, 1), atol=1e-14)
+    expected = [
+        [sum(convolve2d(net.filters_[1][m, k], net.filters_[0][c, m]) for m in range(3)) for c in range(2)]
+        for k in range(2)
+    ]
+    np.testing.assert_allclose(net.patterns(1), expected, atol=1e-14)
+    np.testing.assert_allclose(net.patterns(-1), expected, atol=1e-14)
+
+
+@pytest.fixture
+def stored(tmp_path):
+    own = np.array([[True, False, True], [True, True, False]])
+    layers = [DeconvLayer(2, (3, 4), p=1.0, n_epochs=1), DeconvLayer(3, 3, p=0.7, n_epochs=2, connectivity=own)]
+    net = DeconvNet(layers, rng=5).fit(np.float32(photographs(1, 12)))
+    return net, save_network(tmp_path / "net.npz", net)
+
+
+def test_networks_come_back_from_files(stored):
+    net, path = stored
+    again = load_network(path)
+    images = np.float32(photographs(2, 14))
+    for one, other in zip(net.infer(images), again.infer(images), strict=True):
+        np.testing.assert_array_equal(one, other)
+        assert one.dtype == other.dtype == np.float32
+    assert again.cost_history_ == net.cost_history_
+    assert again.rng == 5
+    for one, other in zip(net.layers, again.layers, strict=True):
+        for name, value in one.get_params().items():
+            assert np.array_equal(other.get_params()[name], value), name
+    refitted = again.fit(images)
+    np.testing.assert_array_equal(refitted.filters_[1], net.fit(images).filters_[1])
+    with pytest.raises(ValueError, match="call fit first"):
+        save_network(path, DeconvNet([DeconvLayer(2, 3)]))
+    with pytest.raises(ValueError, match=r"path must be a \.npz file"):
+        save_network(path.with_suffix(".txt"), net)
+    assert [p.name for p in path.parent.iterdir()] == ["net.npz"]
+
+
+def rewritten(path, **changes):
+    """The file with other members."""
+    with np.load(path) as members:
+        arrays = dict(members)
+    for name, value in changes.items():
+        arrays.pop(name, None)
+        if value is not None:
+            arrays[name] = value
+    other = path.with_name("other.npz")
+    np.savez(other, **arrays)
+    return other
+
+
+def test_files_that_are_not_what_they_say(stored, tmp_path):
+    _, path = stored
+    with np.load(path) as members:
+        text = json.loads(members["parameters"].tobytes())
+        filters = members["filters_0"]
+
+    def said(**changes):
+        return np.frombuffer(json.dumps({**text, **changes}).encode(), np.uint8)
+
+    layer = dict(text["layers"][0])
+    for changes, message in (
+        ({"parameters": said(format="else")}, "its format is not"),
+        ({"parameters": np.frombuffer(b"{", np.uint8)}, "cannot be read"),
+        ({"parameters": np.zeros(3)}, "its parameters are no text"),
+        ({"parameters": None}, "cannot be read"),
+        ({"parameters": said(layers=[{**layer, "lam": -1}, text["layers"][1]])}, "lam must be positive"),
+        ({"parameters": said(layers=[{**layer, "n_maps": 10**9}, text["layers"][1]])}, "filters of layer 0"),
+        ({"parameters": said(layers=[{**layer, "new": 1}, text["layers"][1]])}, "cannot be read"),
+        ({"parameters": said(layers=[])}, "its arrays are not those of its layers"),
+        ({"parameters": said(layers=text["layers"][:1])}, "its arrays are not those of its layers"),
+        ({"filters_0": np.full_like(filters, np.nan)}, "are not finite"),
+        ({"filters_0": filters[:, :1]}, "have the shape"),
+        ({"filters_0": filters.astype(np.int8)}, "dtype"),
+        ({"filters_0": filters.astype(complex)}, "has the dtype complex128"),
+        ({"filters_1": None}, "cannot be read"),
+        ({"connectivity_1": np.ones((2, 3))}, "connections of layer 1"),
+        ({"connectivity_1": np.zeros((2, 3), bool)}, "connect"),
+        ({"costs_0": np.ones((1, 2))}, "costs of layer 0"),
+        ({"more": np.ones(3)}, "its arrays are not those of its layers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_network(rewritten(path, **changes))
+    with zipfile.ZipFile(tmp_path / "claims.npz", "w") as archive:
+        header = b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999, 99999), }"
+        header += b" " * (63 - (len(header) + 10) % 64) + b"\n"
+        archive.writestr("filters_0.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(ValueError, match="claims the shape"):
+        load_network(tmp_path / "claims.npz")
+    for content in (b"", b"text", path.read_bytes()[:300]):
+        (tmp_path / "damaged.npz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"network .*damaged.npz cannot be read"):
+            load_network(tmp_path / "damaged.npz")
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        load_network(tmp_path / "nothing.npz")
+
+
+def test_objects_in_files_are_not_unpickled(stored):
+    _, path = stored
+
+    class Trap:
+        def __reduce__(self):
+            return print, ("trapped",)
+
+    with pytest.raises(ValueError, match="cannot be read"):
+        load_network(rewritten(path, filters_0=np.array([Trap()], dtype=object)))

@@ -88,3 +88,15 @@ def test_spectrum_draws_singular_values_over_the_symbol(ax):
     np.testing.assert_allclose(symbol.get_ydata(), expected, atol=1e-12)
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["symbol", "singular values"]
     assert ax.get_xlabel() == "share of all 64"
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, (11, 11)), (3, (11, 11, 3)), (2, (11, 23))])
+def test_patterns_of_a_network(channels, expected):
+    from convop.deconvnet import DeconvLayer, DeconvNet
+
+    net = DeconvNet([DeconvLayer(4, 5)])
+    net.filters_ = [np.random.default_rng(0).standard_normal((channels, 4, 5, 5))]
+    ax = plot.patterns(net, 0, ax=Figure().subplots())
+    drawn = np.asarray(ax.images[0].get_array())
+    assert drawn.shape == expected
+    assert np.nanmax(np.abs(drawn)) == 1

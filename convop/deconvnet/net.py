@@ -240,13 +240,15 @@ class DeconvNet(_Parameters):
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable, got {callback!r}")
         generator = np.random.default_rng(self.rng)
+        below = [data.shape[1], *(layer.n_maps for layer in layers)]
+        tables = [
+            connected(layer.connectivity, n, layer.n_maps, generator) for n, layer in zip(below, layers, strict=False)
+        ]
         filters: list[Array] = []
-        tables: list[Array] = []
         history: list[list[float]] = []
         epochs = sum(layer.n_epochs for layer in layers)
         with counting("epochs", epochs) if boolean("progress", progress) else nullcontext() as show:
-            for number, layer in enumerate(layers):
-                table = connected(layer.connectivity, data.shape[1], layer.n_maps, generator)
+            for number, (layer, table) in enumerate(zip(layers, tables, strict=True)):
                 bank = first_filters(table, layer._size(), data.dtype, generator)
                 costs: list[float] = []
                 for epoch, state in enumerate(
@@ -259,7 +261,6 @@ class DeconvNet(_Parameters):
                     if callback is not None:
                         callback(number, epoch, state.cost)
                 filters.append(bank)
-                tables.append(table)
                 history.append(costs)
                 if number + 1 < len(layers):
                     data = _inferred(layer, bank, data)
@@ -331,6 +332,28 @@ class DeconvNet(_Parameters):
             A = Conv(bank.astype(data.dtype), data.shape[1:], flip=True)
             data = A.matmat(data.reshape(len(data), -1).T).T.reshape(-1, *A.dimsd)
         return data
+
+    def patterns(self, layer: int) -> Array:
+        """What one element of each map of a layer makes of the image.
+
+        Parameters
+        ----------
+        layer : int
+            Its number, from 0.
+
+        Returns
+        -------
+        ndarray of shape ``(maps, C, h, w)``
+            Of the first layer the filters themselves; above, what they make of those below.
+        """
+        filters = self._fitted()
+        below = filters[: range(len(filters))[layer] + 1]
+        reach = [sum(bank.shape[axis] - 1 for bank in below) for axis in (2, 3)]
+        maps = below[-1].shape[1]
+        single = np.zeros((maps, maps, *(2 * r + 1 for r in reach)), below[-1].dtype)
+        each = np.arange(maps)
+        single[each, each, reach[0], reach[1]] = 1
+        return self.reconstruct(single, layer)
 
     def _checked_layers(self) -> list[DeconvLayer]:
         layers = list(self.layers)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,11 +13,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from . import __version__
-from .arguments import one_of
-from .axis import PADDING_MODES
-from .backend import gpu
-from .files import (
+from .. import __version__
+from ..arguments import one_of
+from ..axis import PADDING_MODES
+from ..files import (
     IMAGE_SUFFIXES,
     read_kernel,
     read_photograph,
@@ -28,11 +25,13 @@ from .files import (
     write_picture,
     written,
 )
-from .spec import ConvSpec
+from ..spec import ConvSpec
+from .networks import networks
+from .saying import console, one_line_errors, require_gpu, require_matplotlib, require_writable
 
 if TYPE_CHECKING:
-    from .demo import Problem, Recovery
-    from .operators import Conv
+    from ..demo import Problem, Recovery
+    from ..operators import Conv
 
 __all__ = ["app"]
 
@@ -43,8 +42,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-console = Console()
-
 # Above these sizes, figures that need a decomposition are left out of `info`.
 _NORM_ENTRIES = 2 * 10**7
 # Six digits are shown of the norm.
@@ -64,15 +61,7 @@ FlipOption = Annotated[bool, typer.Option("--flip", help="Flip the kernel: the c
 DtypeOption = Annotated[str | None, typer.Option(help="float32, float64, complex64 or complex128.")]
 
 
-@contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """Bad files, shapes and sizes as one line and exit status 2."""
-    try:
-        yield
-    except (ValueError, TypeError, OSError, MemoryError) as error:
-        line = " ".join(str(error).split()) or type(error).__name__
-        typer.echo(f"convop: {line}", err=True)
-        raise typer.Exit(2) from error
+app.add_typer(networks, name="deconvnet")
 
 
 @app.callback(invoke_without_command=True)
@@ -88,12 +77,12 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("convop-demo"),
 ) -> None:
     """Blur and downsample a photograph, test the adjoint, recover the photograph, write pictures."""
-    with _one_line_errors():
-        _require_matplotlib()
+    with one_line_errors():
+        require_matplotlib()
         photograph = read_photograph(image)
         out.mkdir(parents=True, exist_ok=True)
-    from . import demo as demonstration
-    from .testing import dottest
+    from .. import demo as demonstration
+    from ..testing import dottest
 
     problem = demonstration.observe(photograph)
     A = problem.A
@@ -116,7 +105,7 @@ def demo(
     for r in recoveries:
         table.add_row(r.method, str(r.iterations), f"{r.seconds:.2f}", f"{r.psnr:.2f}")
     console.print(table)
-    with _one_line_errors():
+    with one_line_errors():
         for path in _demo_pictures(problem, recoveries, out):
             typer.echo(str(path))
 
@@ -136,22 +125,22 @@ def matrix(
     plot: Annotated[Path | None, typer.Option(help="A .png file for the matrix's picture.")] = None,
 ) -> None:
     """Write the sparse matrix of a convolution to a file that scipy.sparse.load_npz reads."""
-    with _one_line_errors():
+    with one_line_errors():
         import scipy.sparse as sp
 
-        from .matrix import kernel2matrix
+        from ..matrix import kernel2matrix
 
-        _require_writable("output", output, ".npz")
+        require_writable("output", output, ".npz")
         if plot is not None:
-            _require_matplotlib()
-            _require_writable("plot", plot, ".png")
+            require_matplotlib()
+            require_writable("plot", plot, ".png")
         parameters = _parameters(stride, padding, dilation, groups, padding_mode)
         built = kernel2matrix(read_kernel(kernel), _numbers("shape", shape), flip=flip, dtype=dtype, **parameters)
         with written(output) as file:
             sp.save_npz(file, built)
         typer.echo(f"{output}: {built.shape[0]} x {built.shape[1]}, {built.nnz} entries, {built.dtype}")
         if plot is not None:
-            from . import plot as draw
+            from .. import plot as draw
 
             draw.save(plot, lambda ax: draw.matrix(built, ax=ax))
             typer.echo(str(plot))
@@ -170,10 +159,10 @@ def info(
     dtype: DtypeOption = None,
 ) -> None:
     """Show shapes, entries, memory, norm and condition number of an operator."""
-    from .singular import affordable
-    from .spectrum import norm
+    from ..singular import affordable
+    from ..spectrum import norm
 
-    with _one_line_errors():
+    with one_line_errors():
         A = _operator(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype)
         spec = A.spec
         table = Table("", "", show_header=False)
@@ -208,9 +197,9 @@ def dottest(
     seed: Annotated[int, typer.Option(help="Seed of the random vectors.")] = 0,
 ) -> None:
     """Test the adjoint of an operator; exit status 0 if it is right, 1 if not."""
-    from .testing import dottest as test
+    from ..testing import dottest as test
 
-    with _one_line_errors():
+    with one_line_errors():
         A = _operator(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype)
         result = test(A, rng=seed, raise_error=False)
         typer.echo(str(result))
@@ -247,10 +236,10 @@ def deblur(
     ] = "discrepancy",
 ) -> None:
     """Recover an image from its blur, by Tikhonov regularisation."""
-    with _one_line_errors():
-        _require_writable("output", output, *IMAGE_SUFFIXES)
+    with one_line_errors():
+        require_writable("output", output, *IMAGE_SUFFIXES)
         one_of("padding_mode", padding_mode, PADDING_MODES)
-        from . import deblurring
+        from .. import deblurring
 
         choose = deblurring.parsed_damping(damp)
         picture = read_picture(image)
@@ -285,18 +274,18 @@ def bench(
     ] = None,
 ) -> None:
     """Measure engines, installed peers and matrix building, in turn in one run."""
-    from . import bench as measure
+    from .. import bench as measure
 
-    with _one_line_errors():
+    with one_line_errors():
         if output is not None and not calibrate:
             raise ValueError("output is for --calibrate; to keep measurements use --json > FILE")
         if output is not None:
-            _require_writable("output", output, ".json")
+            require_writable("output", output, ".json")
         parts = [one_of("part", name, measure.PARTS) for name in part or measure.PARTS]
         if one_of("device", device, ("cpu", "gpu")) == "gpu":
             if calibrate:
                 raise ValueError("calibrate is for the engines of the CPU: leave out --device gpu")
-            _require_gpu()
+            require_gpu()
     with Progress(TextColumn("{task.description}"), TimeElapsedColumn(), console=Console(stderr=True)) as progress:
         task = progress.add_task("measuring")
         show = partial(progress.update, task)
@@ -307,7 +296,7 @@ def bench(
                 parts, quick=quick, repeats=repeats, device=device, progress=lambda name: show(description=name)
             )
     if calibrate:
-        with _one_line_errors():
+        with one_line_errors():
             typer.echo(str(measure.keep_costs(costs, output)))
     elif as_json:
         typer.echo(json.dumps(results.as_dict(), indent=1))
@@ -320,9 +309,9 @@ def bench(
 
 def _demo_pictures(problem: Problem, recoveries: list[Recovery], out: Path) -> Iterator[Path]:
     """The photograph, the data, what each solver recovered, all of them side by side, and the matrix."""
-    from . import plot as draw
-    from .demo import blur_kernel, enlarged
-    from .operators import Conv
+    from .. import plot as draw
+    from ..demo import blur_kernel, enlarged
+    from ..operators import Conv
 
     pictures = {"photograph": problem.photograph, "data": problem.data}
     pictures |= {f"recovered-{r.method.split()[0].lower()}": r.image for r in recoveries}
@@ -345,31 +334,11 @@ def _demo_pictures(problem: Problem, recoveries: list[Recovery], out: Path) -> I
     yield draw.save(out / "matrix.png", structure, size=(10, 3.6))
 
 
-def _require_matplotlib() -> None:
-    if find_spec("matplotlib") is None:
-        raise ValueError("pictures need matplotlib; pip install 'convop[plot]'")
-
-
-def _require_gpu() -> None:
-    try:
-        gpu()
-    except RuntimeError as error:
-        raise ValueError(f"device: {error}") from None
-
-
-def _require_writable(name: str, path: Path, *suffixes: str) -> None:
-    """Before any work is done."""
-    if path.suffix.lower() not in suffixes or path.is_dir():
-        raise ValueError(f"{name} must be a {' or '.join(suffixes)} file, got {path}")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{name} {path}: there is no folder {path.parent}")
-
-
 def _operator(
     kernel: str, shape: str, stride: str, padding: str, dilation: str, groups: int, padding_mode: str, flip: bool,
     dtype: str | None,
 ) -> Conv:  # fmt: skip
-    from .operators import Conv
+    from ..operators import Conv
 
     parameters = _parameters(stride, padding, dilation, groups, padding_mode)
     return Conv(read_kernel(kernel), _numbers("shape", shape), flip=flip, dtype=dtype, **parameters)
