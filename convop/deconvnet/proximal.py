@@ -55,7 +55,7 @@ def prox(v: npt.ArrayLike, beta: float, p: float) -> Array:
     >>> prox([-3.0, 0.5, 2.0], 1.0, 1.0).tolist()
     [-2.0, 0.0, 1.0]
     >>> prox([-3.0, 0.5, 2.0], 1.0, 0.5).round(6).tolist()
-    [-2.695639, 0.0, 1.609691]
+    [-2.695453, 0.0, 1.605378]
     """
     values = as_array(v, "v")
     kept = kept_dtype(values.dtype, "v")
