@@ -29,11 +29,13 @@ def one_line_errors() -> Iterator[None]:
 
 
 def require_matplotlib() -> None:
+    """Refuse before any work is done, if pictures are wanted and cannot be drawn."""
     if find_spec("matplotlib") is None:
         raise ValueError("pictures need matplotlib; pip install 'convop[plot]'")
 
 
 def require_gpu() -> None:
+    """Refuse if there is no GPU, saying what is missing."""
     try:
         gpu()
     except RuntimeError as error:
