@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterable, Sequence
 from typing import Any, TypeAlias
@@ -11,11 +12,13 @@ import numpy as np
 __all__ = [
     "IntOrSequence",
     "Padding",
+    "at_least_one",
     "boolean",
     "integer",
     "one_of",
     "paddings",
     "per_axis",
+    "positive",
     "sizes",
     "spatial_dimensions",
 ]
@@ -41,6 +44,25 @@ def boolean(name: str, value: object) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
+
+
+def at_least_one(name: str, value: object) -> int:
+    """A count that is not zero."""
+    count = integer(name, value)
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {value!r}")
+    return count
+
+
+def positive(name: str, value: Any) -> float:
+    """A number that is positive and finite."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must be a number, got {value!r}") from None
+    if not 0 < number < math.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    return number
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:

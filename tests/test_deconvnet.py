@@ -11,6 +11,7 @@ import pytest
 import sklearn.base
 from scipy.signal import convolve2d, correlate2d
 
+import convop
 from convop import Conv
 from convop.deconvnet import (
     DeconvLayer,
@@ -22,9 +23,12 @@ from convop.deconvnet import (
     snr,
     sparse_codes,
 )
-from convop.deconvnet.coding import Problem, alternate, begun
 from convop.deconvnet.connectivity import connected
+from convop.deconvnet.elementwise import SplitStep, power_sums
 from convop.deconvnet.learning import _least_squares
+from convop.deconvnet.problem import ARRAYS, Problem
+from convop.deconvnet.splitting import alternate, begun
+from convop.deconvnet.step_loops import RUN, SUMS
 from convop.deconvnet.synthesis import Synthesis
 from convop.storage import load_network, save_network
 
@@ -154,6 +158,59 @@ def test_prox_keeps_dtypes_and_refuses_what_makes_no_sense():
         prox([1.0], "a", 1)
 
 
+def test_prox_of_what_is_not_finite():
+    for p in (0.5, 0.8, 1):
+        w = prox([np.nan, np.inf, -np.inf, 3.0], 1, p)
+        assert np.isnan(w[0])
+        assert w[1:3].tolist() == [np.inf, -np.inf]
+        assert w[3] == prox(3.0, 1, p)
+
+
+# What is done to each element
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("images", "elements"), [(1, 5), (3, RUN), (2, 2 * RUN + 1029)])
+def test_a_step_of_the_splitting_is_its_definition(images, elements, dtype, threads):
+    rng = np.random.default_rng(elements)
+    w, u, pulled = (rng.standard_normal((images, elements)).astype(dtype).T for _ in range(3))
+    rho, relaxed, eps = 4.0, 1.7, float(np.finfo(dtype).eps)
+    convop.set_num_threads(threads)
+    try:
+        for weights in (None, rng.random((elements, images)).astype(dtype)):
+            step = SplitStep(w, u, weights)
+            step.rescale(2.0)
+            sums = step(pulled, rho, relaxed)
+            half, threshold = u / 2, (1 if weights is None else weights) / dtype(rho)
+            z = w - half + pulled
+            v = dtype(relaxed) * z + (1 - dtype(relaxed)) * w + half
+            new = np.sign(v) * np.maximum(np.abs(v) - threshold, 0)
+            np.testing.assert_allclose(step.w, new, atol=16 * eps)
+            np.testing.assert_allclose(step.u, v - new, atol=16 * eps)
+            np.testing.assert_array_equal(step.w == 0, new == 0)
+            z, v, new, old = (a.astype(float) for a in (z, v, new, w))
+            squares = [((a**2).sum(axis=0)) for a in (z - new, z, new, new - old, v - new)]
+            expected = [np.abs(pulled).max(axis=0), np.abs(new).sum(axis=0), *squares]
+            assert sums.shape == (images, len(SUMS))
+            np.testing.assert_allclose(sums.T, expected, rtol=300 * eps)
+    finally:
+        convop.set_num_threads(None)
+    # What it was given is as it was.
+    assert step.w is not w
+    assert not np.shares_memory(step.w, w)
+    assert not np.shares_memory(step.u, u)
+
+
+@pytest.mark.parametrize("p", [0.3, 0.8, 1.0])
+@pytest.mark.parametrize(("images", "elements"), [(1, 1), (2, RUN), (3, RUN + 1)])
+def test_sums_of_powers(images, elements, p):
+    w = np.random.default_rng(0).standard_normal((images, elements))
+    w[np.abs(w) < 0.5] = 0
+    np.testing.assert_allclose(power_sums(w.T, p), (np.abs(w) ** p).sum(axis=1), rtol=1e-12)
+    np.testing.assert_allclose(power_sums(np.asfortranarray(w).T, p), (np.abs(w) ** p).sum(axis=1), rtol=1e-12)
+
+
 # The data term
 
 
@@ -263,6 +320,48 @@ def test_codes_say_when_they_did_not_converge():
         assert not codes.converged
         assert codes.iterations == 3
         assert "stopped after maxiter=3" in codes.reason
+
+
+@pytest.mark.parametrize(("solver", "p"), [("admm", 1.0), ("fista", 1.0), ("hqs", 1.0), ("admm", 0.8)])
+def test_images_are_solved_in_blocks_where_there_is_no_memory_for_all(monkeypatch, solver, p):
+    images, filters = photographs(5, 24), bank((1, 4, 5, 5))
+    images[3] = 0
+    apart = [sparse_codes(filters, image[None], lam=5, p=p, solver=solver) for image in images]
+    each = apart[0].maps.nbytes
+    blocks = []
+    of = Problem.of
+    monkeypatch.setattr(Problem, "of", lambda self, part: blocks.append(part) or of(self, part))
+
+    def solved(free):
+        blocks.clear()
+        monkeypatch.setattr("convop.deconvnet.coding.available", lambda: free)
+        return sparse_codes(filters, images, lam=5, p=p, solver=solver)
+
+    # One by one: exactly what they are alone. By twos: within the tolerance, of what is a minimum.
+    codes = solved(5 * each + 2 * ARRAYS * each)
+    assert len(blocks) == 5
+    np.testing.assert_array_equal(codes.maps, np.concatenate([code.maps for code in apart]))
+    np.testing.assert_array_equal(codes.gap, np.concatenate([code.gap for code in apart]))
+    assert codes.iterations == max(code.iterations for code in apart)
+    codes = solved(5 * each + 4 * ARRAYS * each)
+    assert [part.start for part in blocks] == [0, 2, 4]
+    np.testing.assert_allclose(
+        codes.objective, np.concatenate([code.objective for code in apart]), rtol=3e-2 if p < 1 else 2e-3
+    )
+    np.testing.assert_allclose(codes.objective, objective_of(filters, codes.maps, images, 5, p), rtol=1e-9)
+    for free in (None, 10**12):
+        solved(free)
+        assert len(blocks) == 1
+    with pytest.raises(
+        MemoryError, match=r"finding the maps of 5 images, 4 x 28 x 28 each, takes 367\.5 KiB, but only 3"
+    ):
+        solved(5 * each + (ARRAYS - 1) * each)
+
+
+def test_learning_asks_for_memory_first(monkeypatch):
+    monkeypatch.setattr("convop.memory.available", lambda: 10**6)
+    with pytest.raises(MemoryError, match="learning from the maps of 5 images, 4 x 28 x 28 each, takes"):
+        DeconvNet([DeconvLayer(4, 5)]).fit(photographs(5, 24))
 
 
 def test_codes_refuse_what_makes_no_sense():

@@ -69,6 +69,7 @@ def test_pylops_is_loaded_with_the_first_operator():
 # Each optional or heavy dependency, and the files that may name it.
 HOMES = {
     "numba": {
+        "deconvnet/step_loops.py",
         "matrix_loops.py",
         "engines/loops.py",
         "engines/column_loops.py",

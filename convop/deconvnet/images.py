@@ -7,7 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import integer
+from ..arguments import integer, positive
 from ..backend import Array, as_array, on_gpu
 from ..dtypes import kept_dtype
 from ..operators import Conv
@@ -134,9 +134,8 @@ def local_contrast(images: npt.ArrayLike, *, size: int = 5, sigma: float = 1.591
     side = integer("size", size)
     if side < 1 or side % 2 == 0:
         raise ValueError(f"size must be odd and at least 1, got {size!r}")
-    for name, value in (("sigma", sigma), ("floor", floor)):
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value!r}")
+    sigma = positive("sigma", sigma)
+    floor = None if floor is None else positive("floor", floor)
     t = np.arange(side) - side // 2
     along = np.exp(-(t**2) / (2 * sigma**2))
     window = np.outer(along, along) / along.sum() ** 2

@@ -10,7 +10,11 @@ import numpy as np
 
 from ..backend import Array
 from ..filter_operator import ConvFilter
-from .coding import Problem, Splitting, alternate, begun, descended
+from ..memory import require
+from .elementwise import power_sums
+from .problem import ARRAYS, Problem
+from .proximal_gradient import descended
+from .splitting import Splitting, alternate, begun
 from .synthesis import Synthesis
 
 __all__ = ["Learned", "first_filters", "learned"]
@@ -60,9 +64,15 @@ def learned(
     Yields
     ------
     Learned
+
+    Raises
+    ------
+    MemoryError
+        Before anything is computed, if the maps of all images do not fit.
     """
     space = data.shape[2:]
     problem = Problem(Synthesis(filters, space), data, lam)
+    require(ARRAYS * len(data) * problem.image_nbytes, f"learning from the maps of {problem}")
     state = begun(problem)
     for _ in range(epochs):
         cost = np.inf
@@ -136,8 +146,8 @@ def _least_squares(problem: Problem, w: Array, table: Array, p: float, cg: int) 
     filters, maps, images = problem.A.filters, problem.shaped(w), problem.shaped_data
     operators = [ConvFilter(z, filters.shape, flip=True) for z in maps]
     mask = table[:, :, None, None].astype(filters.dtype)
-    sizes = np.abs(maps) if p == 1 else np.abs(maps) ** maps.dtype.type(p)
-    ridge = (p / problem.lam * sizes.sum(axis=(0, 2, 3))).astype(filters.dtype)[None, :, None, None]
+    sizes = power_sums(maps.reshape(len(maps) * maps.shape[1], -1).T, p).reshape(len(maps), -1).sum(axis=0)
+    ridge = (p / problem.lam * sizes).astype(filters.dtype)[None, :, None, None]
 
     def normal(f: Array) -> Array:
         gram = sum(Z.rmatvec(Z.matvec(f.ravel())) for Z in operators)

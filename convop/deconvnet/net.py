@@ -10,14 +10,16 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import boolean, integer
+from ..arguments import at_least_one, boolean, integer, positive
 from ..backend import Array
 from ..operators import Conv
 from ..progress import counting
-from .coding import BETAS, Problem, at_least_one, checked_betas, checked_weight, chosen_solver, solve
+from .coding import checked_betas, chosen_solver, solve
 from .connectivity import connected
+from .half_quadratic import BETAS
 from .images import as_images
 from .learning import first_filters, learned
+from .problem import Problem
 from .proximal import checked_power
 from .synthesis import Synthesis
 
@@ -140,7 +142,7 @@ class DeconvLayer(_Parameters):
     def _check(self) -> None:
         at_least_one("n_maps", self.n_maps)
         self._size()
-        checked_weight("lam", self.lam)
+        positive("lam", self.lam)
         chosen_solver(self.solver, checked_power(self.p))
         at_least_one("n_epochs", self.n_epochs)
         checked_betas(self.betas)
@@ -232,6 +234,8 @@ class DeconvNet(_Parameters):
         ------
         ValueError, TypeError
             For images or layers that make no sense.
+        MemoryError
+            If there is no memory for ten times the maps of all images.
         ModuleNotFoundError
             If a progress bar is asked for and rich is not installed.
         """
@@ -285,6 +289,8 @@ class DeconvNet(_Parameters):
         ------
         ValueError
             If the network is not fitted, or the images have other channels.
+        MemoryError
+            If there is no memory for the maps.
         """
         filters = self._fitted()
         data = as_images(images)

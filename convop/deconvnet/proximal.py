@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
-import numpy as np
 import numpy.typing as npt
 
+from ..arguments import positive
 from ..backend import Array, as_array
 from ..dtypes import kept_dtype
+from .elementwise import shrunk
 
 __all__ = ["checked_power", "prox"]
-
-# Newton's iterations; a handful is taken, unless p is next to 1.
-_NEWTON_STEPS = 60
 
 
 def prox(v: npt.ArrayLike, beta: float, p: float) -> Array:
@@ -61,13 +57,8 @@ def prox(v: npt.ArrayLike, beta: float, p: float) -> Array:
     kept = kept_dtype(values.dtype, "v")
     if kept.kind == "c":
         raise TypeError(f"v must be real, got dtype {values.dtype}")
-    try:
-        weight = float(beta)
-    except (TypeError, ValueError):
-        raise TypeError(f"beta must be a number, got {beta!r}") from None
-    if not 0 < weight < math.inf:
-        raise ValueError(f"beta must be positive and finite, got {beta!r}")
-    return shrunk(values.astype(kept, copy=False), weight, checked_power(p))
+    weight, power = positive("beta", beta), checked_power(p)
+    return shrunk(values.astype(kept, copy=False).reshape(-1), weight, power).reshape(values.shape)
 
 
 def checked_power(p: float) -> float:
@@ -79,22 +70,3 @@ def checked_power(p: float) -> float:
     if not 0 < power <= 1:
         raise ValueError(f"p must be more than 0 and at most 1, got {p!r}")
     return power
-
-
-def shrunk(v: Array, beta: float, p: float) -> Array:
-    """`prox` of what is known to be right."""
-    if p == 1:
-        return np.asarray(np.sign(v) * np.maximum(np.abs(v) - v.dtype.type(1 / beta), 0))
-    least = (2 - p) / (2 - 2 * p) * (2 * (1 - p) / beta) ** (1 / (2 - p))
-    large = np.abs(v) > least
-    size = np.abs(v[large]).astype(np.float64)
-    w = size.copy()
-    for _ in range(_NEWTON_STEPS):
-        pull = p / beta * w ** (p - 1)
-        step = (w - size + pull) / (1 + (p - 1) * pull / w)
-        w -= step
-        if not (step > 2e-16 * w).any():
-            break
-    result = np.zeros_like(v)
-    result[large] = np.copysign(w, v[large])
-    return result

@@ -1,0 +1,159 @@
+"""What is minimised, how far from the minimum it is, and the systems in between."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..backend import Array
+from .elementwise import power_sums
+from .synthesis import Synthesis
+
+__all__ = ["ARRAYS", "SETTLED_SHARE", "SETTLED_STEPS", "Monitor", "Problem", "Systems", "norm"]
+
+# Arrays of the size of the maps that a solver has at once, at most, with those of a product.
+ARRAYS = 10
+# Iterations settle when the objective has fallen by less than a share of the tolerance over so many of them, with a gap
+# no larger than so many times the tolerance.
+SETTLED_STEPS, SETTLED_SHARE, _SETTLED_GAP = 10, 0.1, 10.0
+
+
+class Problem:
+    """Images and filters, as columns: one an image."""
+
+    def __init__(self, synthesis: Synthesis, data: Array, lam: float) -> None:
+        self.A = synthesis
+        self.lam = lam
+        self.y = data.reshape(len(data), -1).T
+
+    def of(self, images: slice) -> Problem:
+        """The problem of some of the images."""
+        return Problem(self.A, self.shaped_data[images], self.lam)
+
+    @property
+    def image_nbytes(self) -> int:
+        """Bytes of the maps of an image."""
+        nbytes: int = math.prod(self.A.dims) * self.y.dtype.itemsize
+        return nbytes
+
+    def __str__(self) -> str:
+        return f"{self.y.shape[1]} images, {' x '.join(map(str, self.A.dims))} each,"
+
+    @property
+    def zeros(self) -> Array:
+        """Maps with nothing in them."""
+        return np.zeros((self.y.shape[1], math.prod(self.A.dims)), self.y.dtype).T
+
+    @property
+    def shaped_data(self) -> Array:
+        """Images with their axes."""
+        return self.y.T.reshape(-1, *self.A.dimsd)
+
+    def shaped(self, columns: Array) -> Array:
+        """Maps with their axes."""
+        return columns.T.reshape(-1, *self.A.dims)
+
+    def objective(self, w: Array, Aw: Array, p: float) -> Array:
+        """Of each image, in double precision."""
+        return self.misfit(Aw) + power_sums(w, p)
+
+    def misfit(self, Aw: Array) -> Array:
+        """The first term of the objective."""
+        return self.lam / 2 * _sums((Aw - self.y) ** 2)
+
+    def dual(self, u: Array, correlation: Array) -> Array:
+        """A lower bound of each image's minimum for p = 1, from any u and the largest of ``|A^T u|``."""
+        scale = 1 / np.maximum(1, correlation)
+        return scale * _sums(u * self.y) - scale**2 * _sums(u * u) / (2 * self.lam)
+
+
+def _sums(columns: Array) -> Array:
+    return np.asarray(columns.sum(axis=0, dtype=np.float64))
+
+
+def norm(columns: Array) -> float:
+    """The Euclidean norm of all elements."""
+    return float(np.linalg.norm(columns))
+
+
+@dataclass
+class Monitor:
+    """Says when to stop, for p = 1.
+
+    Attributes
+    ----------
+    problem : Problem
+        What is solved.
+    rtol : float
+        By how much the objective may be above its minimum, relative to itself.
+    best_dual : ndarray of shape ``(I,)``
+        The largest lower bound so far.
+    history : list of ndarray of shape ``(I,)``
+        Objectives.
+    gap : ndarray of shape ``(I,)``
+        The last one, relative to the objective.
+    """
+
+    problem: Problem
+    rtol: float
+    best_dual: Array
+    history: list[Array]
+    gap: Array
+
+    @classmethod
+    def of(cls, problem: Problem, rtol: float) -> Monitor:
+        """With nothing known yet."""
+        count = problem.y.shape[1]
+        return cls(problem, rtol, np.full(count, -math.inf), [], np.full(count, math.inf))
+
+    def done(self, objective: Array, dual: Array) -> bool:
+        """Whether these objectives and lower bounds are close enough, for every image."""
+        self.best_dual = np.maximum(self.best_dual, dual)
+        scale = np.where(objective > 0, objective, 1)
+        self.gap = (objective - self.best_dual) / scale
+        self.history.append(objective)
+        if (self.gap <= self.rtol).all():
+            return True
+        if len(self.history) <= SETTLED_STEPS:
+            return False
+        moved = np.abs(self.history[-1 - SETTLED_STEPS] - objective) / scale
+        settled = (moved <= SETTLED_SHARE * self.rtol) & (self.gap <= _SETTLED_GAP * self.rtol)
+        return bool((settled | (self.gap <= self.rtol)).all())
+
+
+class Systems:
+    """``(A A^T + rho/lam) s = b`` by conjugate gradients, each begun with the last solution."""
+
+    def __init__(self, problem: Problem, s: Array, rho: float, iterations: int) -> None:
+        self._gram = problem.A.gram
+        self._A, self._lam, self._iterations = problem.A, problem.lam, iterations
+        self.s = s
+        self.image = self._gram.matmat(s)  # A A^T s
+        self.set(rho)
+
+    def set(self, rho: float) -> None:
+        """Another rho."""
+        self._damp = rho / self._lam
+        self._preconditioner = self._A.preconditioner(self._damp)
+
+    def solve(self, b: Array) -> None:
+        """The next `s`, and its `image`."""
+        s, image, damp = self.s, self.image, self.s.dtype.type(self._damp)
+        r = b - image - damp * s
+        z = self._preconditioner(r)
+        direction, energy = z, (r * z).sum(axis=0)
+        for number in range(self._iterations):
+            product = self._gram.matmat(direction)
+            curvature = (direction * (product + damp * direction)).sum(axis=0)
+            step = np.divide(energy, curvature, out=np.zeros_like(energy), where=curvature > 0)
+            s = s + step * direction
+            image = image + step * product
+            if number + 1 == self._iterations:
+                break
+            r = r - step * (product + damp * direction)
+            z = self._preconditioner(r)
+            before, energy = energy, (r * z).sum(axis=0)
+            direction = z + np.divide(energy, before, out=np.zeros_like(energy), where=before > 0) * direction
+        self.s, self.image = s, image
