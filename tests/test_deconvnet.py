@@ -46,6 +46,11 @@ def photographs(count=3, side=64):
     return remove_mean(crops)[:, None]
 
 
+def rough(count):
+    """Small images in which there is something for every map."""
+    return 5 * np.random.default_rng(7).standard_normal((count, 1, 12, 12))
+
+
 def bank(shape, seed=0, smooth=True):
     """Filters with unit planes."""
     filters = np.random.default_rng(seed).standard_normal(shape)
@@ -603,22 +608,22 @@ def test_a_network_is_an_estimator():
     assert copy is not net
     assert copy.layers[0] is not net.layers[0]
     assert copy.layers[0].get_params().keys() == net.layers[0].get_params().keys()
-    assert not hasattr(sklearn.base.clone(tiny().fit(photographs(1, 12))), "filters_")
+    assert not hasattr(sklearn.base.clone(tiny().fit(rough(1))), "filters_")
     assert repr(DeconvNet([DeconvLayer(3, 5, p=1.0)], rng=1)) == "DeconvNet([DeconvLayer(3, 5, p=1.0)], rng=1)"
     layer = DeconvLayer(3, 5)
     assert layer.set_params(lam=3.0, p=1.0) is layer
     assert (layer.lam, layer.p) == (3.0, 1.0)
     with pytest.raises(ValueError, match="DeconvLayer has no parameter 'size'"):
         layer.set_params(size=3)
-    fitted = tiny().fit(photographs(1, 12))
+    fitted = tiny().fit(rough(1))
     again = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(again.infer(photographs(1, 12))[0], fitted.infer(photographs(1, 12))[0])
+    np.testing.assert_array_equal(again.infer(rough(1))[0], fitted.infer(rough(1))[0])
 
 
 def test_who_is_told_of_epochs(capfd):
     told = []
     net = DeconvNet([DeconvLayer(2, 3, p=1.0, n_epochs=2), DeconvLayer(3, 3, p=1.0, n_epochs=1)])
-    images = photographs(1, 12)
+    images = rough(1)
     given = images.copy()
     net.fit(images, callback=lambda *said: told.append(said), progress=True)
     assert [said[:2] for said in told] == [(0, 0), (0, 1), (1, 0)]
@@ -627,15 +632,24 @@ def test_who_is_told_of_epochs(capfd):
     np.testing.assert_array_equal(images, given)
 
 
+def test_a_layer_without_maps_is_no_secret():
+    images = photographs(2, 24)
+    layers = [DeconvLayer(4, 5, lam=5, p=1, n_epochs=1), DeconvLayer(4, 3, lam=1e-3, n_epochs=2)]
+    with pytest.warns(UserWarning, match=r"all maps of layers\[1\] are zero.*lam=0\.001 and p=0\.8.*larger lam"):
+        net = DeconvNet(layers).fit(images)
+    assert not net.infer(images)[1].any()
+    assert len(net.cost_history_[1]) == 2
+
+
 def test_what_fails_leaves_the_network_as_it_was():
-    net = tiny().fit(photographs(1, 12))
+    net = tiny().fit(rough(1))
     before = net.filters_
 
     def stop(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        net.fit(photographs(2, 12), callback=stop)
+        net.fit(rough(2), callback=stop)
     assert net.filters_ is before
 
 
@@ -654,7 +668,7 @@ def test_layers_refuse_what_makes_no_sense():
     ):
         with pytest.raises(ValueError, match=message):
             DeconvLayer(**{"n_maps": 3, "kernel_size": 5, **wrong})
-    images = photographs(1, 12)
+    images = rough(1)
     layer = DeconvLayer(3, 5).set_params(lam=-1)
     with pytest.raises(ValueError, match="lam must be positive"):
         DeconvNet([layer]).fit(images)
@@ -717,14 +731,14 @@ def test_patterns_are_what_filters_make_of_those_below():
 def stored(tmp_path):
     own = np.array([[True, False, True], [True, True, False]])
     layers = [DeconvLayer(2, (3, 4), p=1.0, n_epochs=1), DeconvLayer(3, 3, p=0.7, n_epochs=2, connectivity=own)]
-    net = DeconvNet(layers, rng=5).fit(np.float32(photographs(1, 12)))
+    net = DeconvNet(layers, rng=5).fit(np.float32(rough(1)))
     return net, save_network(tmp_path / "net.npz", net)
 
 
 def test_networks_come_back_from_files(stored):
     net, path = stored
     again = load_network(path)
-    images = np.float32(photographs(2, 14))
+    images = np.float32(rough(2))
     for one, other in zip(net.infer(images), again.infer(images), strict=True):
         np.testing.assert_array_equal(one, other)
         assert one.dtype == other.dtype == np.float32

@@ -34,10 +34,13 @@ class Learned:
         Connected planes of unit norm, others zero.
     cost : float
         ``sum lam/2 norm(A z - y)^2 + sum |z|^p`` over all images, with the maps that inference has come to.
+    empty : bool
+        Whether all maps are zero: nothing of the images is worth its penalty, and nothing is learned.
     """
 
     filters: Array
     cost: float
+    empty: bool
 
 
 def first_filters(table: Array, size: tuple[int, int], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
@@ -80,7 +83,7 @@ def learned(
             _inferred(problem, state, p, cg)
             filters, cost = _filter_step(problem, state, table, p, cg)
             problem = Problem(Synthesis(filters, space), data, lam)
-        yield Learned(filters, cost)
+        yield Learned(filters, cost, not state.w.any())
 
 
 def _cost(problem: Problem, w: Array, p: float) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any, Self
@@ -238,6 +239,11 @@ class DeconvNet(_Parameters):
             If there is no memory for ten times the maps of all images.
         ModuleNotFoundError
             If a progress bar is asked for and rich is not installed.
+
+        Warns
+        -----
+        UserWarning
+            If all maps of a layer are zero, as they are when its `lam` is too small.
         """
         data = as_images(images)
         layers = self._checked_layers()
@@ -264,6 +270,12 @@ class DeconvNet(_Parameters):
                         show(f"layer {number + 1}, cost {state.cost:.4g}")
                     if callback is not None:
                         callback(number, epoch, state.cost)
+                if state.empty:
+                    warnings.warn(
+                        f"all maps of layers[{number}] are zero, and its filters are what they began as: with "
+                        f"lam={layer.lam:g} and p={layer.p:g} no map is worth its penalty. Give it a larger lam",
+                        stacklevel=2,
+                    )
                 filters.append(bank)
                 history.append(costs)
                 if number + 1 < len(layers):
