@@ -437,6 +437,15 @@ def test_deconvnet_learns_and_shows(photograph):
     assert sorted(p.name for p in Path().iterdir()) == ["0.png", "1.png", "filters.png", "net.npz"]
 
 
+def test_deconvnet_says_that_a_layer_has_no_maps(photograph):
+    Image.fromarray(np.rint(255 * photograph).astype(np.uint8)).save("in.png")
+    options = ["--maps", "3,2", "--kernel-size", "5", "--lam", "5,0.001", "--epochs", "1", "--side", "32"]
+    result = run("deconvnet", "fit", "in.png", "-o", "net.npz", *options)
+    assert result.exit_code == 0, result.stderr
+    assert "warning: all maps of layer 2 of 2 are zero" in result.stderr
+    assert Path("net.npz").exists()
+
+
 def test_deconvnet_refuses_what_makes_no_sense(photograph):
     Image.fromarray(np.rint(255 * photograph).astype(np.uint8)).save("in.png")
     for options, message in (

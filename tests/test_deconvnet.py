@@ -635,7 +635,7 @@ def test_who_is_told_of_epochs(capfd):
 def test_a_layer_without_maps_is_no_secret():
     images = photographs(2, 24)
     layers = [DeconvLayer(4, 5, lam=5, p=1, n_epochs=1), DeconvLayer(4, 3, lam=1e-3, n_epochs=2)]
-    with pytest.warns(UserWarning, match=r"all maps of layers\[1\] are zero.*lam=0\.001 and p=0\.8.*larger lam"):
+    with pytest.warns(UserWarning, match=r"all maps of layer 2 of 2 are zero.*lam=0\.001 and p=0\.8.*larger lam"):
         net = DeconvNet(layers).fit(images)
     assert not net.infer(images)[1].any()
     assert len(net.cost_history_[1]) == 2

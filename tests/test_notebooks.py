@@ -14,6 +14,7 @@ def test_there_are_notebooks():
         "03_is_matrix_multiplication_efficient",
         "04_deblurring_and_super_resolution",
         "05_spectra",
+        "06_deconvolutional_networks",
     ]
 
 

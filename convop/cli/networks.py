@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,7 +75,11 @@ def fit(
             rng=seed,
         )
         data = _prepared(images, side, preprocess)
-        net.fit(data, progress=True)
+        with warnings.catch_warnings(record=True) as warned:
+            warnings.simplefilter("always")
+            net.fit(data, progress=True)
+        for warning in warned:
+            typer.echo(f"warning: {warning.message}", err=True)
         found = net.infer(data)
         save_network(output, net)
         right = [Column(name, justify="right") for name in ("maps", "filters", "cost", "not zero", "SNR (dB)")]

@@ -272,7 +272,7 @@ class DeconvNet(_Parameters):
                         callback(number, epoch, state.cost)
                 if state.empty:
                     warnings.warn(
-                        f"all maps of layers[{number}] are zero, and its filters are what they began as: with "
+                        f"all maps of layer {number + 1} of {len(layers)} are zero, and its filters are what they began as: with "
                         f"lam={layer.lam:g} and p={layer.p:g} no map is worth its penalty. Give it a larger lam",
                         stacklevel=2,
                     )
