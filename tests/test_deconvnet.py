@@ -302,6 +302,35 @@ def test_codes_do_not_depend_on_units():
         np.testing.assert_allclose(other.maps, codes.maps * c, rtol=1e-6, atol=1e-9 * c)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("solver", ["admm", "fista"])
+def test_codes_of_numbers_whose_squares_have_no_place(solver, dtype):
+    """Filters times a and images times b: maps times b/a, if lam is divided by ab."""
+    images, filters = photographs(2, 24).astype(dtype), bank((1, 4, 5, 5)).astype(dtype)
+    expected = sparse_codes(filters, images, lam=5, solver=solver, rtol=1e-2)
+    far = 30 if dtype == np.float32 else 200
+    for a, b in ((1, far), (1, -far), (far, 1), (-far, 1), (-far // 2, far // 2)):
+        filters_times, images_times = filters * dtype(10.0**a), images * dtype(10.0**b)
+        lam = 5 / 10.0 ** (a // 2 + b // 2) / 10.0 ** (a - a // 2 + b - b // 2)
+        codes = sparse_codes(filters_times, images_times, lam=lam, solver=solver, rtol=1e-2)
+        assert codes.converged
+        assert codes.iterations == expected.iterations
+        np.testing.assert_allclose(codes.objective, expected.objective * 10.0 ** (b - a), rtol=1e-4)
+        assert np.isfinite(codes.maps).all()
+    with pytest.raises(OverflowError, match=f"maps are too large for {np.dtype(dtype)}"):
+        sparse_codes(filters * dtype(10.0**-far), images * dtype(10.0**far), lam=5, solver=solver)
+
+
+def test_learning_from_numbers_whose_squares_have_no_place():
+    images = rough(2)
+    layer = {"p": 1.0, "n_epochs": 2}
+    expected = DeconvNet([DeconvLayer(3, 3, lam=4.0, **layer)]).fit(images)
+    for power in (-200, 200):
+        net = DeconvNet([DeconvLayer(3, 3, lam=4.0 * 10.0**-power, **layer)]).fit(images * 10.0**power)
+        np.testing.assert_allclose(net.filters_[0], expected.filters_[0], atol=1e-6)
+        np.testing.assert_allclose(net.cost_history_[0], np.array(expected.cost_history_[0]) * 10.0**power, rtol=1e-6)
+
+
 def test_codes_of_little_and_of_nothing():
     filters = bank((1, 4, 5, 5))
     for solver in ("admm", "fista", "hqs"):

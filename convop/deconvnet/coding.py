@@ -13,9 +13,10 @@ import numpy.typing as npt
 from ..arguments import at_least_one, one_of, positive
 from ..backend import Array
 from ..memory import available, compare
+from ..scaling import exponent, times_two_to
 from .half_quadratic import BETAS, half_quadratic
 from .images import as_images
-from .problem import ARRAYS, Monitor, Problem
+from .problem import ARRAYS, Monitor, Problem, shifted
 from .proximal import checked_power
 from .proximal_gradient import accelerated, descended
 from .splitting import alternate, begun, reweighted
@@ -100,6 +101,8 @@ def sparse_codes(
         For arguments that do not fit together.
     MemoryError
         Before anything is computed, if the maps do not fit.
+    OverflowError
+        If maps are too large for the dtype.
 
     Notes
     -----
@@ -146,10 +149,9 @@ def sparse_codes(
         raise ValueError(f"rtol must be between 0 and 1, got {rtol!r}")
     p = checked_power(p)
     name = chosen_solver(solver, p)
-    problem = Problem(Synthesis(bank.astype(dtype), data.shape[2:]), data, positive("lam", lam))
     return solve(
-        problem, p, name, betas=checked_betas(betas), cg=at_least_one("cg_iterations", cg_iterations), rtol=rtol,
-        limit=at_least_one("maxiter", maxiter),
+        bank.astype(dtype), data, positive("lam", lam), p, name, betas=checked_betas(betas),
+        cg=at_least_one("cg_iterations", cg_iterations), rtol=rtol, limit=at_least_one("maxiter", maxiter),
     )  # fmt: skip
 
 
@@ -173,7 +175,9 @@ def chosen_solver(solver: str, p: float) -> str:
 
 
 def solve(
-    problem: Problem,
+    filters: Array,
+    data: Array,
+    lam: float,
     p: float,
     solver: str,
     *,
@@ -182,7 +186,19 @@ def solve(
     rtol: float = 1e-3,
     limit: int = 1000,
 ) -> Codes:
-    """`sparse_codes` of what has been checked: of all images at once, or of as many as there is memory for."""
+    """`sparse_codes` of what has been checked: of all images at once, or of as many as there is memory for.
+
+    Filters and images whose squares leave the range of their dtype are divided by powers of two, ``2^a`` and ``2^b``. Maps
+    are ``2^(b - a)`` times those that are found then, and the penalty ``2^(p (b - a))`` times as large, over which lam has
+    to be ``2^(2 b)`` and beta ``2^(2 (b - a))`` times as large.
+    """
+    a, b = exponent(filters), exponent(data)
+    problem = Problem(
+        Synthesis(times_two_to(filters, -a), (data.shape[2], data.shape[3])),
+        times_two_to(data, -b),
+        shifted(lam, 2 * b - p * (b - a)),
+    )
+    betas = tuple(shifted(beta, (2 - p) * (b - a)) for beta in betas)
     maps = problem.zeros
     count = maps.shape[1]
     objective, gap, steps, converged = np.zeros(count), np.zeros(count), 0, True
@@ -192,16 +208,19 @@ def solve(
         part = problem.of(images)
         maps[:, images], objective[images], gap[images], taken, ended = _solved(part, p, solver, betas, cg, rtol, limit)
         steps, converged = max(steps, taken), converged and ended
-    if not problem.y.any():
-        reason = "the images are zero"
+    reason = "converged" if converged else f"stopped after maxiter={limit} iterations"
+    if steps == 0:
+        reason = "zero is a solution, nothing is worth its penalty"
+    elif p < 1:
+        reason = f"{'settled in a local minimum' if converged else reason}, from the solution for p = 1"
+    elif solver == "hqs":
+        reason = f"{reason}: the last of {len(betas)} stages"
     else:
-        reason = "converged" if converged else f"stopped after maxiter={limit} iterations"
-        if p < 1:
-            reason = f"{'settled in a local minimum' if converged else reason}, from the solution for p = 1"
-        elif solver == "hqs":
-            reason = f"{reason}: the last of {len(betas)} stages"
-        else:
-            reason = f"{reason}: within {float(gap.max()):.2g} of the minimum"
+        reason = f"{reason}: within {float(gap.max()):.2g} of the minimum"
+    with np.errstate(over="ignore"):
+        maps, objective = times_two_to(maps, b - a), objective * np.exp2(p * (b - a))
+    if not (np.isfinite(maps).all() and np.isfinite(objective).all()):
+        raise OverflowError(f"the maps are too large for {data.dtype}: scale filters to norms near 1, see also rescale")
     return Codes(problem.shaped(maps), objective, gap, steps, converged, reason)
 
 
@@ -227,9 +246,11 @@ def _solved(
     problem: Problem, p: float, solver: str, betas: tuple[float, ...], cg: int, rtol: float, limit: int
 ) -> tuple[Array, Array, Array, int, bool]:
     """Maps, objective, gap, iterations and whether they have converged."""
-    if not problem.y.any():
-        nothing = np.zeros(problem.y.shape[1])
-        return problem.zeros, nothing, nothing if p == 1 else np.full_like(nothing, math.nan), 0, True
+    if problem.lam * problem.steepest <= 1:
+        # Zero is a minimum: the only one for p = 1, and for p < 1 the one that is nearest to it.
+        w = problem.zeros
+        objective = problem.objective(w, np.zeros_like(problem.y), p)
+        return w, objective, np.full_like(objective, 0 if p == 1 else math.nan), 0, True
     monitor = Monitor.of(problem, rtol)
     if solver == "hqs":
         w, steps, converged = half_quadratic(problem, betas, cg, limit)

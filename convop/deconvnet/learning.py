@@ -11,8 +11,9 @@ import numpy as np
 from ..backend import Array
 from ..filter_operator import ConvFilter
 from ..memory import require
+from ..scaling import exponent, times_two_to
 from .elementwise import power_sums
-from .problem import ARRAYS, Problem
+from .problem import ARRAYS, Problem, shifted
 from .proximal_gradient import descended
 from .splitting import Splitting, alternate, begun
 from .synthesis import Synthesis
@@ -73,7 +74,8 @@ def learned(
     MemoryError
         Before anything is computed, if the maps of all images do not fit.
     """
-    space = data.shape[2:]
+    space, power = data.shape[2:], exponent(data)
+    data, lam = times_two_to(data, -power), shifted(lam, (2 - p) * power)
     problem = Problem(Synthesis(filters, space), data, lam)
     require(ARRAYS * len(data) * problem.image_nbytes, f"learning from the maps of {problem}")
     state = begun(problem)
@@ -83,7 +85,7 @@ def learned(
             _inferred(problem, state, p, cg)
             filters, cost = _filter_step(problem, state, table, p, cg)
             problem = Problem(Synthesis(filters, space), data, lam)
-        yield Learned(filters, cost, not state.w.any())
+        yield Learned(filters, cost * float(np.exp2(p * power)), not state.w.any())
 
 
 def _cost(problem: Problem, w: Array, p: float) -> Array:

@@ -20,9 +20,7 @@ from .connectivity import connected
 from .half_quadratic import BETAS
 from .images import as_images
 from .learning import first_filters, learned
-from .problem import Problem
 from .proximal import checked_power
-from .synthesis import Synthesis
 
 __all__ = ["DeconvLayer", "DeconvNet"]
 
@@ -389,11 +387,11 @@ class DeconvNet(_Parameters):
 
 def _inferred(layer: DeconvLayer, bank: Array, data: Array) -> Array:
     """The maps of a layer."""
-    space = (data.shape[2], data.shape[3])
-    problem = Problem(Synthesis(bank.astype(data.dtype), space), data, layer.lam)
     found = solve(
-        problem,
-        layer.p,
+        bank.astype(data.dtype),
+        data,
+        float(layer.lam),
+        float(layer.p),
         chosen_solver(layer.solver, layer.p),
         betas=checked_betas(layer.betas),
         cg=layer.cg_iterations,

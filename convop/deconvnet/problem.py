@@ -11,13 +11,20 @@ from ..backend import Array
 from .elementwise import power_sums
 from .synthesis import Synthesis
 
-__all__ = ["ARRAYS", "SETTLED_SHARE", "SETTLED_STEPS", "Monitor", "Problem", "Systems", "norm"]
+__all__ = ["ARRAYS", "SETTLED_SHARE", "SETTLED_STEPS", "Monitor", "Problem", "Systems", "norm", "shifted"]
 
 # Arrays of the size of the maps that a solver has at once, at most, with those of a product.
 ARRAYS = 10
 # Iterations settle when the objective has fallen by less than a share of the tolerance over so many of them, with a gap
 # no larger than so many times the tolerance.
 SETTLED_STEPS, SETTLED_SHARE, _SETTLED_GAP = 10, 0.1, 10.0
+
+
+def shifted(weight: float, power: float) -> float:
+    """A weight times a power of two, or the nearest to it that has an inverse."""
+    whole = math.floor(power)
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.clip(np.ldexp(weight * 2 ** (power - whole), whole), 1e-300, 1e300))
 
 
 class Problem:
@@ -40,6 +47,11 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.y.shape[1]} images, {' x '.join(map(str, self.A.dims))} each,"
+
+    @property
+    def steepest(self) -> float:
+        """The largest modulus of ``A^T y``."""
+        return float(np.abs(self.A.adjoint(self.y)).max())
 
     @property
     def zeros(self) -> Array:
@@ -135,7 +147,8 @@ class Systems:
 
     def set(self, rho: float) -> None:
         """Another rho."""
-        self._damp = rho / self._lam
+        # Beyond, what a system adds to maps is lost in rounding, and squares of its solution leave single precision.
+        self._damp = min(rho / self._lam, 1e12 * self._A.gain)
         self._preconditioner = self._A.preconditioner(self._damp)
 
     def solve(self, b: Array) -> None:

@@ -14,7 +14,7 @@ from .problem import Problem, Systems
 
 __all__ = ["Splitting", "alternate", "begun", "reweighted"]
 
-# Over-relaxation; where rho begins, over the largest gradient; how often it is balanced, by how much at most, and from
+# Over-relaxation; where rho begins; how often it is balanced, by how much at most, and from
 # which imbalance on.
 _RELAXATION, _FIRST_RHO, _BALANCE_EVERY, _BALANCE_MOST, _BALANCE_FROM = 1.8, 10.0, 3, 2.0, 1.2
 # Reweighting: rounds of iterations, and by what the offset begins and shrinks, relative to the largest map.
@@ -32,10 +32,18 @@ class Splitting:
 
 
 def begun(problem: Problem) -> Splitting:
-    """ADMM's state at zero."""
-    largest = float(np.abs(problem.A.adjoint(problem.y)).max())
+    """ADMM's state at zero.
+
+    Rho has the unit of one over maps, which are images over filters: it begins from the mean square of a filter's norm over
+    the largest gradient.
+    """
     zeros = problem.zeros
-    return Splitting(zeros, zeros.copy(order="K"), np.zeros_like(problem.y), _FIRST_RHO / (largest or 1.0))
+    return Splitting(
+        zeros,
+        zeros.copy(order="K"),
+        np.zeros_like(problem.y),
+        _FIRST_RHO * (problem.A.energy / (problem.steepest or 1.0) or 1.0),
+    )
 
 
 def alternate(
@@ -85,9 +93,9 @@ def alternate(
 
 def _imbalance(primal: float, z: float, w: float, moved: float, u: float) -> float:
     """By what to multiply rho, from the norms of ``z - w``, z, w, the change of w, and u."""
-    if primal == 0 or moved == 0:
+    if 0 in (primal, moved, u):
         return 1.0
-    share = (primal / max(z, w)) / (moved / max(u, 1e-30))
+    share = (primal / max(z, w)) / (moved / u)
     return min(max(math.sqrt(share), 1 / _BALANCE_MOST), _BALANCE_MOST)
 
 

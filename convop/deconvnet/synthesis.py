@@ -37,6 +37,11 @@ class Synthesis:
         self.dimsd = (below, *space)
         self.operator = Conv(filters, self.dims, flip=True)
 
+    @property
+    def energy(self) -> float:
+        """The mean square of the norm of a map's filter."""
+        return float((self.filters.astype(np.float64) ** 2).sum() / self.filters.shape[1])
+
     def __call__(self, maps: Array) -> Array:
         made: Array = self.operator.matmat(maps)
         return made
@@ -96,10 +101,14 @@ class Synthesis:
         return float(values.max()) / math.prod(shares)
 
     def preconditioner(self, rho: float) -> Preconditioner:
-        """Close to ``(A A^T + rho)^-1``: its inverse on a domain that is zero beyond the ends."""
+        """Close to ``(A A^T + rho)^-1``: its inverse on a domain that is zero beyond the ends.
+
+        Positive definite: of a rho that is lost in the rounding of the symbol, the rounding is taken.
+        """
+        rounding = 8 * float(np.finfo(self.filters.dtype).eps) * float(np.abs(self._symbol).max())
         damped = self._symbol.copy()
         diagonal = np.arange(damped.shape[-1])
-        damped[..., diagonal, diagonal] += rho
+        damped[..., diagonal, diagonal] += max(rho, rounding)
         inverse = np.linalg.inv(damped) if damped.shape[-1] > 1 else 1 / damped.real
         return Preconditioner(inverse, self.dimsd, self._grid)
 
