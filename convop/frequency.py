@@ -30,15 +30,13 @@ import scipy.fft
 from . import memory
 from .axis import Axis
 from .backend import Array, gpu_module, namespace, on_gpu
-from .parallel import workers
+from .parallel import transform_workers
 from .spec import ConvSpec
 
 __all__ = ["Cosine", "Fourier", "Part", "Place", "Window", "blocks", "exact_parts", "mirrored", "periodic", "weights"]
 
 # Taps are symmetric if they are so to this many units in the last place of the largest, in double precision.
 _SYMMETRY_ULPS = 8
-# Elements for which scipy.fft's threads are not worth starting.
-_SMALL_TRANSFORM = 2**16
 
 
 @dataclass(frozen=True)
@@ -368,4 +366,4 @@ def _libraries(array: Array) -> tuple[Any, Any, dict[str, Any]]:
     """Array functions, Fourier transforms, and what the latter are told besides."""
     if on_gpu(array):
         return namespace(array), gpu_module("fft"), {}
-    return np, scipy.fft, {"workers": workers() if array.size > _SMALL_TRANSFORM else 1}
+    return np, scipy.fft, {"workers": transform_workers(array.size)}

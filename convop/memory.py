@@ -9,6 +9,9 @@ from pathlib import Path
 
 __all__ = ["available", "compare", "require"]
 
+# Bytes that are not asked for: it takes as long as some thousand multiplications of a matrix, and Python itself needs more.
+_SMALL = 2**16
+
 
 def available() -> int | None:
     """Bytes that can be allocated without swapping, or None where the system does not say.
@@ -40,7 +43,7 @@ def require(nbytes: int, what: str) -> None:
     MemoryError
         If more than `available` bytes are asked for.
     """
-    free = available()
+    free = available() if nbytes > _SMALL else None
     if free is not None:
         compare(nbytes, free, what, "memory")
 

@@ -25,6 +25,7 @@ __all__ = [
     "run_items",
     "set_num_threads",
     "threads_for",
+    "transform_workers",
     "workers",
 ]
 
@@ -217,6 +218,8 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
 
 # Multiplications that are not worth waking a thread for: some 0.1 ms.
 _SMALL_WORK = 10**6
+# Elements for which scipy.fft's threads are not worth starting.
+_SMALL_TRANSFORM = 2**16
 # Blocks for each thread, so that one that is interrupted does not keep the others waiting for long.
 _BLOCKS_PER_THREAD = 8
 
@@ -244,3 +247,8 @@ def run_items(
 def threads_for(items: int, work: int) -> int:
     """Threads for some items of so many multiplications in all: little work is done by the calling thread alone."""
     return 1 if work < _SMALL_WORK or items < 2 else min(workers(), items)
+
+
+def transform_workers(elements: int) -> int:
+    """Threads for a Fourier or cosine transform of so many elements in all, by scipy.fft, which starts them anew."""
+    return 1 if elements < _SMALL_TRANSFORM else workers()

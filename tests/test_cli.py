@@ -224,7 +224,7 @@ def test_bench_shows_tables_of_the_parts_asked_for():
     assert "fastest peer" in shown
     assert "geometric mean" in shown
     assert "import convop" not in shown
-    assert "part must be one of applying, extras, building; got 'all'" in refused("bench", "--part", "all")
+    assert "part must be one of applying, extras, building, coding; got 'all'" in refused("bench", "--part", "all")
 
 
 def test_bench_calibrates(tmp_path):

@@ -710,8 +710,10 @@ def test_layers_refuse_what_makes_no_sense():
     net.fit(images)
     with pytest.raises(ValueError, match="images must have the 1 channels"):
         net.infer(np.ones((1, 2, 12, 12)))
-    with pytest.raises(ValueError, match="layer must be from 0 to 0, got 1"):
+    with pytest.raises(ValueError, match="layer must be from -1 to 0, got 1"):
         net.reconstruct(net.infer(images)[0], 1)
+    with pytest.raises(ValueError, match="layer must be from -1 to 0, got -2"):
+        net.patterns(-2)
     with pytest.raises(ValueError, match=r"maps must have the shape \(I, 3, h, w\)"):
         net.reconstruct(images, 0)
     with pytest.raises(ValueError, match="maps must be at least as large as the filters"):

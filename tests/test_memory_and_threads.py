@@ -26,6 +26,20 @@ def test_require_says_both_figures(monkeypatch):
         memory.require(2**70, "this")
 
 
+def test_a_few_bytes_are_not_asked_for(monkeypatch):
+    asked = []
+    monkeypatch.setattr(memory, "available", lambda: asked.append(1) or 2**40)
+    memory.require(2**16, "this")
+    assert not asked
+    memory.require(2**16 + 1, "this")
+    assert asked
+
+
+def test_small_transforms_are_done_by_one_thread(monkeypatch):
+    monkeypatch.setattr(parallel, "workers", lambda: 5)
+    assert (parallel.transform_workers(2**16 - 1), parallel.transform_workers(2**16)) == (1, 5)
+
+
 def test_unknown_memory_refuses_nothing(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: None)
     memory.require(2**80, "this")

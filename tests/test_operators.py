@@ -410,10 +410,10 @@ def test_engines():
             make()
 
 
-@pytest.mark.parametrize("op", [Conv(np.ones((2, 2)), (6, 6)), ConvFilter(np.ones((6, 6)), (2, 2))])
+@pytest.mark.parametrize("op", [Conv(np.ones((2, 2)), (40, 40)), ConvFilter(np.ones((400, 400)), (2, 2))])
 def test_out_of_memory_is_said_before(op, monkeypatch):
-    monkeypatch.setattr(convop.memory, "available", lambda: 100)
-    with pytest.raises(MemoryError, match="only 100 bytes of memory is free"):
+    monkeypatch.setattr(convop.memory, "available", lambda: 10**5)
+    with pytest.raises(MemoryError, match=r"only 97\.7 KiB of memory is free"):
         op.todense()
 
 

@@ -3,6 +3,7 @@
 from .applying import ApplyLine, apply_lines
 from .builds import build_lines, startup_lines, textbook_line
 from .calibrate import calibrated, keep_costs
+from .coding import coding_lines
 from .extras import extra_lines
 from .machine import Machine
 from .report import tables
@@ -22,6 +23,7 @@ __all__ = [
     "apply_lines",
     "build_lines",
     "calibrated",
+    "coding_lines",
     "extra_lines",
     "keep_costs",
     "run",

@@ -9,6 +9,7 @@ from typing import Any
 from ..arguments import one_of
 from .applying import ApplyLine, apply_lines
 from .builds import build_lines, startup_lines, textbook_line
+from .coding import coding_lines
 from .extras import extra_lines
 from .gpu import gpu_apply_lines, gpu_limit_lines, gpu_machine
 from .machine import Machine
@@ -16,7 +17,7 @@ from .timing import Line
 
 __all__ = ["PARTS", "Results", "run"]
 
-PARTS = ("applying", "extras", "building")
+PARTS = ("applying", "extras", "building", "coding")
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def run(
 
     Parameters
     ----------
-    parts : sequence of {"applying", "extras", "building"}
+    parts : sequence of {"applying", "extras", "building", "coding"}
         What is measured.
     quick : bool
         Small sizes, to see that it runs.
@@ -93,6 +94,8 @@ def run(
         singles.append(build_lines(quick=quick, repeats=repeats))
         singles.append(iter([textbook_line(repeats=repeats)]))
         singles.append(startup_lines(repeats=min(repeats, 2) if quick else repeats))
+    if not gpu and "coding" in parts:
+        singles.append(coding_lines(quick=quick, repeats=repeats))
     for group in singles:
         for single in group:
             results.lines.append(single)

@@ -262,7 +262,7 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Small sizes, to see that it runs.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements per line.")] = 7,
     part: Annotated[
-        list[str] | None, typer.Option(help="applying, extras or building; all of them unless given.")
+        list[str] | None, typer.Option(help="applying, extras, building or coding; all of them unless given.")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -273,7 +273,7 @@ def bench(
         Path | None, typer.Option("-o", "--output", help="With --calibrate: the .json file to write.")
     ] = None,
 ) -> None:
-    """Measure engines, installed peers and matrix building, in turn in one run."""
+    """Measure engines, matrix building, sparse coding and installed peers, in turn in one run."""
     from .. import bench as measure
 
     with one_line_errors():

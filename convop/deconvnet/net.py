@@ -332,15 +332,13 @@ class DeconvNet(_Parameters):
             If there is no such layer, or the maps do not fit it.
         """
         filters = self._fitted()
-        number = integer("layer", layer)
-        if not -len(filters) <= number < len(filters):
-            raise ValueError(f"layer must be from 0 to {len(filters) - 1}, got {layer}")
+        below = filters[: self._number(layer) + 1]
         data = np.asarray(maps)
-        top = filters[number]
+        top = below[-1]
         if data.ndim != 4 or data.shape[1] != top.shape[1]:
             raise ValueError(f"maps must have the shape (I, {top.shape[1]}, h, w), got {data.shape}")
         data = as_images(data, "maps")
-        for bank in reversed(filters[: number % len(filters) + 1]):
+        for bank in reversed(below):
             if data.shape[2] < bank.shape[2] or data.shape[3] < bank.shape[3]:
                 raise ValueError(
                     f"maps must be at least as large as the filters, {bank.shape[2:]}; got {data.shape[2:]}"
@@ -355,15 +353,19 @@ class DeconvNet(_Parameters):
         Parameters
         ----------
         layer : int
-            Its number, from 0.
+            Its number, from 0; negative numbers count from the top.
 
         Returns
         -------
         ndarray of shape ``(maps, C, h, w)``
             Of the first layer the filters themselves; above, what they make of those below.
+
+        Raises
+        ------
+        ValueError
+            If there is no such layer.
         """
-        filters = self._fitted()
-        below = filters[: range(len(filters))[layer] + 1]
+        below = self._fitted()[: self._number(layer) + 1]
         reach = [sum(bank.shape[axis] - 1 for bank in below) for axis in (2, 3)]
         maps = below[-1].shape[1]
         single = np.zeros((maps, maps, *(2 * r + 1 for r in reach)), below[-1].dtype)
@@ -378,6 +380,13 @@ class DeconvNet(_Parameters):
         for layer in layers:
             layer._check()  # parameters may have been set since
         return layers
+
+    def _number(self, layer: int) -> int:
+        """The number of a layer, from 0."""
+        count, number = len(self._fitted()), integer("layer", layer)
+        if not -count <= number < count:
+            raise ValueError(f"layer must be from {-count} to {count - 1}, got {layer}")
+        return number % count
 
     def _fitted(self) -> list[Array]:
         if not hasattr(self, "filters_"):

@@ -10,7 +10,7 @@ from scipy.fft import irfft2, next_fast_len, rfft2
 
 from ..backend import Array
 from ..operators import Conv
-from ..parallel import workers
+from ..parallel import transform_workers
 
 __all__ = ["Synthesis"]
 
@@ -86,7 +86,7 @@ class Synthesis:
         # Tap t multiplies exp(+i theta t): a correlation, not a convolution.
         padded[:, :, :rows, :columns] = self.correlations[:, :, ::-1, ::-1]
         turned = np.roll(padded, [1 - k for k in taps], axis=(2, 3))
-        symbol = np.moveaxis(rfft2(turned, workers=workers()), (0, 1), (2, 3))
+        symbol = np.moveaxis(rfft2(turned, workers=transform_workers(turned.size)), (0, 1), (2, 3))
         return np.asarray((symbol + symbol.conj().swapaxes(-1, -2)) / 2)
 
     @cached_property
@@ -122,10 +122,11 @@ class Preconditioner:
     def __call__(self, columns: Array) -> Array:
         below, rows, width = self._dimsd
         images = columns.T.reshape(-1, *self._dimsd)
-        waves = rfft2(images, self._grid, workers=workers())
+        threads = transform_workers(len(images) * below * math.prod(self._grid))
+        waves = rfft2(images, self._grid, workers=threads)
         if below == 1:
             waves *= self._inverse[..., 0, 0]
         else:
             waves = np.einsum("ijcd,ndij->ncij", self._inverse, waves, optimize=True)
-        back = irfft2(waves, self._grid, workers=workers())[:, :, :rows, :width]
+        back = irfft2(waves, self._grid, workers=threads)[:, :, :rows, :width]
         return np.asarray(back.reshape(len(images), -1).T, dtype=columns.dtype)

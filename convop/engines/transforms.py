@@ -20,7 +20,7 @@ import scipy.fft
 
 from .. import memory
 from ..backend import Array
-from ..parallel import run_items, workers
+from ..parallel import run_items, transform_workers, workers
 from ..spec import ConvSpec
 from .blocks import scratch
 from .planes import Block, Geometry, Result, grouped_kernel, real_weights
@@ -162,7 +162,7 @@ class BlockDirection:
             placed[(slice(None), slice(None), job.phase, *job.shift.T)] = group[:, :, job.number]
             placed = placed.reshape(written, -1, *geometry.lengths)
             axes = tuple(range(2, placed.ndim))
-            transformed = scipy.fft.rfftn(placed, axes=axes, workers=workers())
+            transformed = scipy.fft.rfftn(placed, axes=axes, workers=transform_workers(placed.size))
             spectra.append(np.conj(transformed, out=transformed))
         return spectra
 
