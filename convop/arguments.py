@@ -15,6 +15,7 @@ __all__ = [
     "at_least_one",
     "boolean",
     "integer",
+    "number",
     "one_of",
     "paddings",
     "per_axis",
@@ -54,15 +55,22 @@ def at_least_one(name: str, value: object) -> int:
     return count
 
 
+def number(name: str, value: Any) -> float:
+    """A float from anything that is a real number; bools and text are not."""
+    if not isinstance(value, bool | np.bool_ | str | bytes) and getattr(value, "shape", ()) == ():
+        try:
+            return float(value)
+        except (TypeError, ValueError):
+            pass
+    raise TypeError(f"{name} must be a number, got {value!r}")
+
+
 def positive(name: str, value: Any) -> float:
     """A number that is positive and finite."""
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name} must be a number, got {value!r}") from None
-    if not 0 < number < math.inf:
+    found = number(name, value)
+    if not 0 < found < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value!r}")
-    return number
+    return found
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from . import memory
+from .arguments import integer
 from .backend import Array
 from .deconvnet import DeconvLayer, DeconvNet
 from .files import written
@@ -20,6 +21,8 @@ __all__ = ["load_network", "save_network"]
 _FORMAT = "convop deconvnet 1"
 # Layers of a file, at most; and bytes of the text that says their parameters.
 _MOST_LAYERS, _MOST_TEXT = 32, 2**20
+# How far from 1 the norms of planes may be.
+_NORM_ERROR = 1e-4
 
 
 def save_network(path: str | Path, net: DeconvNet) -> Path:
@@ -30,7 +33,7 @@ def save_network(path: str | Path, net: DeconvNet) -> Path:
     path : str or Path
         A .npz file. Arrays and text alone are in it: no pickles.
     net : DeconvNet
-        Fitted. A generator of random numbers is not kept; a seed is.
+        Fitted. Of `rng` an integer is kept, and anything else is not.
 
     Returns
     -------
@@ -40,7 +43,7 @@ def save_network(path: str | Path, net: DeconvNet) -> Path:
     Raises
     ------
     ValueError
-        If it is not fitted, or the path is no .npz file.
+        If it is not fitted, or has been changed since so that it could not be read again, or the path is no .npz file.
 
     Examples
     --------
@@ -68,18 +71,25 @@ def save_network(path: str | Path, net: DeconvNet) -> Path:
         parameters["kernel_size"] = [int(k) for k in size] if np.iterable(size) else int(size)
         parameters["betas"] = [float(beta) for beta in parameters["betas"]]
         layers.append(
-            {name: value.item() if isinstance(value, np.generic) else value for name, value in parameters.items()}
+            {
+                name: value.item() if isinstance(value, np.generic | np.ndarray) else value
+                for name, value in parameters.items()
+            }
         )
     seed = int(net.rng) if isinstance(net.rng, int | np.integer) else None
     text = json.dumps({"format": _FORMAT, "rng": seed, "layers": layers})
-    arrays: dict[str, Any] = {"parameters": np.frombuffer(text.encode(), dtype=np.uint8)}
+    arrays: dict[str, Any] = {}
     for number, (filters, table, costs) in enumerate(
         zip(net.filters_, net.connectivity_, net.cost_history_, strict=True)
     ):
         arrays[f"filters_{number}"], arrays[f"connectivity_{number}"] = filters, table
         arrays[f"costs_{number}"] = np.asarray(costs, dtype=np.float64)
+    try:
+        _network(json.loads(text), dict(arrays))
+    except Exception as error:
+        raise ValueError(f"net cannot be kept in a file: {error}; call fit again") from error
     with written(path) as file:
-        np.savez(file, **arrays)
+        np.savez(file, parameters=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
     return path
 
 
@@ -156,7 +166,11 @@ def _network(said: dict[str, Any], arrays: dict[str, Array]) -> DeconvNet:
     filters: list[Array] = []
     tables: list[Array] = []
     costs: list[list[float]] = []
+    if not 0 < len(said["layers"]) <= _MOST_LAYERS:
+        raise ValueError(f"it has {len(said['layers'])} layers, where 1 to {_MOST_LAYERS} are expected")
     for number, parameters in enumerate(said["layers"]):
+        if f"filters_{number}" not in arrays:
+            raise ValueError(f"there are no filters of layer {number}")
         bank, table = arrays.pop(f"filters_{number}"), arrays.pop(f"connectivity_{number}")
         history = arrays.pop(f"costs_{number}")
         if parameters["connectivity"] is None:
@@ -172,14 +186,17 @@ def _network(said: dict[str, Any], arrays: dict[str, Array]) -> DeconvNet:
             raise ValueError(f"filters of layer {number} are not finite")
         if table.dtype != bool or table.shape != bank.shape[:2] or bank[~table].any():
             raise ValueError(f"connections of layer {number} are not those of its filters")
+        if abs(np.linalg.norm(bank.astype(np.float64), axis=(2, 3))[table] - 1).max(initial=0) > _NORM_ERROR:
+            raise ValueError(f"filters of layer {number} have not the norm 1")
         if history.ndim != 1 or history.dtype.kind != "f":
             raise ValueError(f"costs of layer {number} are no list of numbers")
         layers.append(layer)
         filters.append(bank)
         tables.append(table)
         costs.append([float(cost) for cost in history])
-    if not layers or arrays:
+    if arrays:
         raise ValueError("its arrays are not those of its layers")
-    net = DeconvNet(layers, rng=0 if said["rng"] is None else int(said["rng"]))
+    net = DeconvNet(layers, rng=0 if said["rng"] is None else integer("rng", said["rng"]))
+    net.check()
     net.filters_, net.connectivity_, net.cost_history_ = filters, tables, costs
     return net

@@ -461,3 +461,22 @@ def test_deconvnet_refuses_what_makes_no_sense(photograph):
     assert "image none.png does not exist" in refused("deconvnet", "fit", "none.png", "-o", "net.npz")
     assert "network in.png cannot be read" in refused("deconvnet", "show", "in.png", "-o", "filters.png")
     assert sorted(p.name for p in Path().iterdir()) == ["in.png"]
+
+
+def test_what_is_too_large_is_one_line():
+    import typer
+
+    from convop.cli.saying import one_line_errors
+
+    with pytest.raises(typer.Exit), one_line_errors():
+        raise OverflowError("the maps are too large")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="a folder in which nothing can be made")
+def test_outputs_that_cannot_be_written_are_refused_before_any_work(tmp_path):
+    Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "grey.png")
+    for path in ("/proc/self/net.npz", str(tmp_path / f"{'n' * 250}.npz")):
+        message = refused("deconvnet", "fit", str(tmp_path / "grey.png"), "-o", path)
+        assert "cannot be written" in message
+        assert "epochs" not in message
+    assert [p.name for p in tmp_path.iterdir()] == ["grey.png"]

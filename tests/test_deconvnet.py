@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import tracemalloc
 import zipfile
 from itertools import combinations, pairwise
 
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 import sklearn.base
 from scipy.signal import convolve2d, correlate2d
+from sklearn.exceptions import NotFittedError
+from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
 
 import convop
 from convop import Conv
@@ -23,11 +27,13 @@ from convop.deconvnet import (
     snr,
     sparse_codes,
 )
+from convop.deconvnet.coding import _alike, solve
 from convop.deconvnet.connectivity import connected
-from convop.deconvnet.elementwise import SplitStep, power_sums
-from convop.deconvnet.learning import _least_squares
-from convop.deconvnet.problem import ARRAYS, Problem
-from convop.deconvnet.splitting import alternate, begun
+from convop.deconvnet.elementwise import SplitStep, power_sums, shrunk
+from convop.deconvnet.half_quadratic import BETAS
+from convop.deconvnet.learning import _filter_step, _inferred, _least_squares, _normalised, _recentred, learned
+from convop.deconvnet.problem import ARRAYS, Monitor, Problem
+from convop.deconvnet.splitting import alternate, begun, reweighted
 from convop.deconvnet.step_loops import RUN, SUMS
 from convop.deconvnet.synthesis import Synthesis
 from convop.storage import load_network, save_network
@@ -163,6 +169,10 @@ def test_prox_keeps_dtypes_and_refuses_what_makes_no_sense():
         prox([1.0], "a", 1)
 
 
+def test_prox_of_thresholds_beyond_the_dtype():
+    assert prox(np.float32([np.inf, 1]), 1e-40, 1.0).tolist() == [np.inf, 0]
+
+
 def test_prox_of_what_is_not_finite():
     for p in (0.5, 0.8, 1):
         w = prox([np.nan, np.inf, -np.inf, 3.0], 1, p)
@@ -293,13 +303,161 @@ def test_codes_of_colours_and_of_several_sizes(solver, dtype):
     np.testing.assert_allclose(codes.objective[1:], alone.objective, rtol=0.01 if solver == "hqs" else 1e-3)
 
 
-def test_codes_do_not_depend_on_units():
-    """Images times c and lam over c: maps times c. Powers of two of any size, to the last digits."""
+@pytest.mark.parametrize(
+    ("solver", "p"), [("admm", 1.0), ("fista", 1.0), ("hqs", 1.0), ("admm", 0.8), ("admm", 0.5), ("hqs", 0.5)]
+)
+def test_codes_do_not_depend_on_units(solver, p):
+    """Images times c and lam times c^(p - 2): maps times c. Also where images are scaled inside."""
     images, filters = photographs(1, 24), bank((1, 4, 5, 5))
-    codes = sparse_codes(filters, images, lam=8.0)
-    for c in (2.0**-20, 2.0**20):
-        other = sparse_codes(filters, images * c, lam=8.0 / c)
-        np.testing.assert_allclose(other.maps, codes.maps * c, rtol=1e-6, atol=1e-9 * c)
+    codes = sparse_codes(filters, images, lam=8.0, p=p, solver=solver)
+    assert codes.maps.any()
+    for power in (-8, 8, -210, 210):
+        c = 2.0**power
+        lam = 8.0 * 2.0 ** ((p - 2) * power)
+        other = sparse_codes(filters, images * c, lam=lam, p=p, solver=solver)
+        np.testing.assert_allclose(other.objective, codes.objective * 2.0 ** (p * power), rtol=1e-3 if p < 1 else 1e-6)
+        if p == 1:
+            np.testing.assert_allclose(other.maps / c, codes.maps, atol=1e-6)
+    # Filters over c: maps times c.
+    other = sparse_codes(filters / 2.0**210, images, lam=8.0 * 2.0 ** (p * 210), p=p, solver=solver)
+    np.testing.assert_allclose(other.objective, codes.objective * 2.0 ** (p * 210), rtol=1e-3 if p < 1 else 1e-6)
+
+
+def hard_problems():
+    """Filters, images and weights for which iterations are slow, or systems far from what the preconditioner inverts."""
+    rng = np.random.default_rng(0)
+    colours = bank((3, 2, 5, 5), smooth=False)
+    yield "two maps of three channels", colours, rng.standard_normal((1, 3, 20, 20)), 100.0
+    pixel = bank((1, 3, 5, 5), seed=19, smooth=False)
+    yield "a pixel", pixel, np.ones((1, 1, 1, 1)), 200 / np.abs(pixel).max()
+    t = np.exp(-(np.arange(-4, 5) ** 2) / 4.5)
+    blur = np.outer(t, t)[None, None]
+    yield "a Gaussian", blur / np.linalg.norm(blur), photographs(1, 40), 500.0
+    balanced = bank((1, 6, 7, 7), seed=4, smooth=False)
+    balanced -= balanced.mean(axis=(2, 3), keepdims=True)
+    yield "filters of sum zero", balanced, photographs(1, 32) + 0.4, 300.0
+    yield "a large weight", bank((1, 9, 7, 7), seed=8, smooth=False), photographs(1, 32), 500.0
+    alike = np.repeat(bank((1, 1, 5, 5), seed=6), 4, axis=1)
+    yield "equal filters", alike, photographs(1, 32), 50.0
+    alike = bank((1, 4, 5, 5), seed=7)
+    alike[:, 1:3] = 0
+    yield "filters of zeros", alike, photographs(1, 32), 50.0
+
+
+@pytest.mark.parametrize(
+    ("name", "filters", "images", "lam"), list(hard_problems()), ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_codes_of_hard_problems_are_within_the_tolerance(name, filters, images, lam):
+    # Two iterations of different kinds agree on the minimum, and a lower bound with them.
+    best = sparse_codes(filters, images, lam=lam, solver="hqs", rtol=1e-5, maxiter=20000)
+    assert best.gap[0] < 2e-3
+    minimum = min(best.objective[0], sparse_codes(filters, images, lam=lam, rtol=1e-5, maxiter=5000).objective[0])
+    for solver in ("admm", "hqs"):
+        codes = sparse_codes(filters, images, lam=lam, solver=solver)
+        objective = objective_of(filters, codes.maps, images, lam, 1)[0]
+        assert codes.objective[0] == pytest.approx(objective, rel=1e-8)
+        assert objective <= minimum * (1 + (1e-3 if solver == "admm" else 1e-2)), solver
+        assert objective * (1 - codes.gap[0]) <= minimum * (1 + 1e-9), solver
+        assert codes.converged or solver == "hqs"
+
+
+def test_iterations_end_when_the_objective_has_settled():
+    problem = Problem(Synthesis(np.ones((1, 1, 1, 1)), (1, 1)), np.ones((1, 1, 1, 1)), 1.0)
+
+    def ended(objectives, dual):
+        monitor = Monitor.of(problem, 1e-3)
+        done = [monitor.done(np.array([o]), np.array([dual])) for o in objectives]
+        return done.index(True) + 1 if True in done else None
+
+    assert ended([2.0, 1.0011, 1.0009, 1.0], 1.0) == 3  # by the gap alone
+    assert ended([1.0] * 40, 0.995) == 11  # settled, with a gap that is a bit larger
+    assert ended([1.0] * 400, 0.98) is None  # with a gap that is not small, never
+    # What falls as 1/n goes on until a tenth of the tolerance is left over a fifth of all steps.
+    falling = [1 + 1 / n for n in range(1, 4000)]
+    step = ended(falling, 0.995)
+    assert falling[step - 1] - 1 < 5e-4
+    # Up and down by more than the tolerance is not settled, even if two of them are equal.
+    assert ended([1 + 0.002 * (n % 2) for n in range(400)], 0.995) is None
+    # Every image counts.
+    monitor = Monitor.of(Problem(problem.A, np.ones((2, 1, 1, 1)), 1.0), 1e-3)
+    assert not monitor.done(np.array([1.0, 2.0]), np.array([1.0, 1.0]))
+    assert monitor.done(np.array([1.0, 1.0]), np.array([0.0, 0.0]))  # the best bounds so far count
+
+
+def test_dual_bounds():
+    """The best multiple of a direction: as good as a search over all of them."""
+    filters, images = bank((2, 3, 3, 3)), np.random.default_rng(0).standard_normal((2, 2, 6, 6))
+    problem = Problem(Synthesis(filters, (6, 6)), images, 3.0)
+    direction = np.random.default_rng(1).standard_normal(problem.y.shape) + problem.y
+    correlation = np.abs(problem.A.adjoint(direction)).max(axis=0)
+    found = problem.dual(direction, correlation)
+    for image in range(2):
+        t = np.linspace(-1, 1, 20001) / correlation[image]
+        d, y = direction[:, image], problem.y[:, image]
+        bounds = t * (d @ y) - t**2 * (d @ d) / (2 * 3.0)
+        assert bounds.max() <= found[image] * (1 + 1e-12)
+        assert found[image] == pytest.approx(bounds.max(), rel=1e-6)
+    np.testing.assert_array_equal(problem.dual(np.zeros_like(direction), np.zeros(2)), 0)
+
+
+@pytest.mark.parametrize("solver", ["admm", "hqs"])
+def test_large_maps_are_worth_a_penalty_that_hardly_grows(solver):
+    """For p < 1 zero is a local minimum at any weight of the data."""
+    for value, lam, p in ((100.0, 0.01, 0.5), (1000.0, 1e-3, 0.3), (1000.0, 1e-3, 0.8)):
+        codes = sparse_codes(np.ones((1, 1, 1, 1)), [[[value]]], lam=lam, p=p, solver=solver)
+        grid = np.linspace(0, value, 100001)
+        assert codes.objective[0] == pytest.approx((lam / 2 * (grid - value) ** 2 + grid**p).min(), rel=1e-4)
+        assert "local minimum" in codes.reason
+    # Where it is better than what was found, it is the result.
+    codes = sparse_codes(np.ones((1, 1, 1, 1)), [[[1.0]]], lam=1.01, p=0.5, solver=solver)
+    assert codes.objective[0] == pytest.approx(0.505)
+    assert not codes.maps.any()
+
+
+def test_half_quadratic_splitting_has_the_proximal_operator_of_its_power(monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        "convop.deconvnet.half_quadratic.shrunk", lambda v, beta, p: asked.append((beta, p)) or shrunk(v, beta, p)
+    )
+    images, filters = photographs(1, 24), bank((1, 4, 5, 5))
+    for p in (1.0, 0.5):
+        asked.clear()
+        sparse_codes(filters, images, lam=8.0, p=p, solver="hqs", betas=(2.0, 60.0))
+        largest = np.abs(Problem(Synthesis(filters, (24, 24)), images, 8.0).A.adjoint(images.reshape(-1, 1))).max()
+        assert {power for _, power in asked} == {p}
+        betas = [beta * largest ** (2 - p) for beta in dict.fromkeys(beta for beta, _ in asked)]
+        np.testing.assert_allclose(betas, [2, 60], rtol=1e-9)
+
+
+def test_weights_of_reweighting(monkeypatch):
+    """``p (|w| + e)^(p - 1)`` with e a tenth of the largest map, and less than a third of it in each round."""
+    images, filters = photographs(1, 24), bank((1, 4, 5, 5))
+    problem = Problem(Synthesis(filters, (24, 24)), images, 8.0)
+    begin = sparse_codes(filters, images, lam=8.0).maps.reshape(1, -1).T
+    seen = []
+
+    def spy(problem, state, cg, limit, weights):
+        seen.append((state.w.copy(), weights, limit))
+        return alternate(problem, state, cg, limit, weights=weights)
+
+    monkeypatch.setattr("convop.deconvnet.splitting.alternate", spy)
+    _, steps = reweighted(problem, begin, 0.6, 2, 100)
+    assert steps == 100
+    assert [limit for *_, limit in seen] == [30, 30, 30, 10, 0, 0]
+    np.testing.assert_array_equal(seen[0][0], begin)
+    for number, (w, weights, _) in enumerate(seen):
+        offset = 0.1 * np.abs(begin).max() * 0.3**number
+        np.testing.assert_allclose(weights, 0.6 * (np.abs(w) + offset) ** -0.4, rtol=1e-12)
+
+
+def test_iterations_are_no_more_than_asked_for():
+    images, filters = photographs(1, 24), bank((1, 4, 5, 5))
+    for solver in ("admm", "hqs"):
+        for limit in (1, 3, 50, 90):
+            codes = sparse_codes(filters, images, lam=8.0, p=0.5, solver=solver, maxiter=limit)
+            assert codes.iterations <= limit
+            assert not codes.converged
+            assert f"stopped after maxiter={limit} iterations" in codes.reason
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -329,6 +487,12 @@ def test_learning_from_numbers_whose_squares_have_no_place():
         net = DeconvNet([DeconvLayer(3, 3, lam=4.0 * 10.0**-power, **layer)]).fit(images * 10.0**power)
         np.testing.assert_allclose(net.filters_[0], expected.filters_[0], atol=1e-6)
         np.testing.assert_allclose(net.cost_history_[0], np.array(expected.cost_history_[0]) * 10.0**power, rtol=1e-6)
+    expected = DeconvNet([DeconvLayer(3, 3, lam=4.0, p=0.5, n_epochs=1)]).fit(images)
+    for power in (-220, 220):
+        layer = DeconvLayer(3, 3, lam=4.0 * 2.0 ** (-1.5 * power), p=0.5, n_epochs=1)
+        net = DeconvNet([layer]).fit(images * 2.0**power)
+        np.testing.assert_allclose(net.filters_[0], expected.filters_[0], atol=1e-6)
+        np.testing.assert_allclose(net.cost_history_[0], np.array(expected.cost_history_[0]) * 2.0 ** (power / 2))
 
 
 def test_codes_of_little_and_of_nothing():
@@ -362,6 +526,7 @@ def test_images_are_solved_in_blocks_where_there_is_no_memory_for_all(monkeypatc
     images[3] = 0
     apart = [sparse_codes(filters, image[None], lam=5, p=p, solver=solver) for image in images]
     each = apart[0].maps.nbytes
+    symbols = Synthesis(filters, (24, 24)).nbytes
     blocks = []
     of = Problem.of
     monkeypatch.setattr(Problem, "of", lambda self, part: blocks.append(part) or of(self, part))
@@ -372,24 +537,60 @@ def test_images_are_solved_in_blocks_where_there_is_no_memory_for_all(monkeypatc
         return sparse_codes(filters, images, lam=5, p=p, solver=solver)
 
     # One by one: exactly what they are alone. By twos: within the tolerance, of what is a minimum.
-    codes = solved(5 * each + 2 * ARRAYS * each)
+    codes = solved(5 * each + symbols + 2 * ARRAYS * each)
     assert len(blocks) == 5
     np.testing.assert_array_equal(codes.maps, np.concatenate([code.maps for code in apart]))
     np.testing.assert_array_equal(codes.gap, np.concatenate([code.gap for code in apart]))
     assert codes.iterations == max(code.iterations for code in apart)
-    codes = solved(5 * each + 4 * ARRAYS * each)
-    assert [part.start for part in blocks] == [0, 2, 4]
+    codes = solved(5 * each + symbols + 4 * ARRAYS * each)
+    assert [part.start for part in blocks] == [0, 2, 0]  # the image of zeros by itself
     np.testing.assert_allclose(
         codes.objective, np.concatenate([code.objective for code in apart]), rtol=3e-2 if p < 1 else 2e-3
     )
     np.testing.assert_allclose(codes.objective, objective_of(filters, codes.maps, images, 5, p), rtol=1e-9)
     for free in (None, 10**12):
         solved(free)
-        assert len(blocks) == 1
+        assert len(blocks) == 2
     with pytest.raises(
-        MemoryError, match=r"finding the maps of 5 images, 4 x 28 x 28 each, takes 367\.5 KiB, but only 3"
+        MemoryError, match=r"finding the maps of 4 images, 4 x 28 x 28 each, takes .* KiB, but only .* is free"
     ):
-        solved(5 * each + (ARRAYS - 1) * each)
+        solved(5 * each + symbols + ARRAYS * each - 1)
+
+
+def test_images_of_other_sizes_of_numbers_do_not_disturb_each_other():
+    """Each is as good as it is alone, and those that are alike are solved together."""
+    images, filters = photographs(3, 24), bank((1, 4, 5, 5))
+    for solver in ("admm", "fista", "hqs"):
+        for dtype, factor in ((np.float64, 1e4), (np.float64, 1e-9), (np.float32, 1e25)):
+            mixed = images.astype(dtype)
+            mixed[1] *= dtype(factor)
+            together = sparse_codes(filters, mixed, lam=8.0, solver=solver, maxiter=60)
+            apart = sparse_codes(filters, mixed[::2], lam=8.0, solver=solver, maxiter=60)
+            np.testing.assert_array_equal(together.maps[::2], apart.maps)
+            np.testing.assert_array_equal(together.gap[::2], apart.gap)
+            assert np.isfinite(together.gap).all()
+            assert (together.gap >= 0).all()
+    assert [group.tolist() for group in _alike(np.array([1.0, 0.1, 20, 0, 0.05, 300])[:, None, None, None])] == [
+        [2, 5],
+        [0, 1],
+        [4],
+        [3],
+    ]
+
+
+def test_what_frequencies_take_counts(monkeypatch):
+    """With many channels a matrix for each frequency is more than the maps are."""
+    filters, images = bank((20, 2, 5, 5)), np.ones((1, 20, 16, 16))
+    maps = 2 * 20 * 20 * 8
+    monkeypatch.setattr("convop.deconvnet.coding.available", lambda: 100 * maps)
+    with pytest.raises(MemoryError, match="finding the maps of 1 images"):
+        sparse_codes(filters, images)
+    synthesis = Synthesis(filters, (16, 16))
+    tracemalloc.start()
+    synthesis.preconditioner(1.0)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert 0.5 * synthesis.nbytes < peak < 1.1 * synthesis.nbytes
 
 
 def test_learning_asks_for_memory_first(monkeypatch):
@@ -415,7 +616,7 @@ def test_codes_refuse_what_makes_no_sense():
             sparse_codes(filters, images, **wrong)
     with pytest.raises(ValueError, match="filters must have the shape"):
         sparse_codes(np.ones((2, 2, 3, 3)), images)
-    with pytest.raises(ValueError, match="filters must be real and finite"):
+    with pytest.raises(ValueError, match="filters must be finite"):
         sparse_codes(np.full((1, 2, 3, 3), np.nan), images)
     with pytest.raises(ValueError, match=r"images must have the shape \(I, C, H, W\) or \(I, H, W\), got \(8, 8\)"):
         sparse_codes(filters, np.ones((8, 8)))
@@ -469,7 +670,7 @@ def test_signal_to_noise():
     noise = np.random.default_rng(1).standard_normal(10_000)
     assert snr(x + 5, x + 5 + 0.1 * noise) == pytest.approx(20, abs=0.2)
     assert snr(x, x) == math.inf
-    with pytest.raises(ValueError, match="reconstructions must have the shape"):
+    with pytest.raises(ValueError, match="images and reconstructions must have one shape"):
         snr(x, x[:5])
 
 
@@ -511,8 +712,8 @@ def test_the_step_in_the_filters_is_least_squares():
     maps = rng.standard_normal((2, 3, 9, 8)) * (rng.random((2, 3, 9, 8)) < 0.3)
     images = rng.standard_normal((2, 2, 7, 7))
     for p, lam in ((1.0, 5.0), (0.5, 2.0)):
-        problem = Problem(Synthesis(filters, (7, 7)), images, lam)
-        found = _least_squares(problem, maps.reshape(2, -1).T, table, p, 60)
+        S = (np.abs(maps) ** p).sum(axis=(0, 2, 3))
+        found = _least_squares(filters, maps, images, table, p / lam * S, 60)
         unknown = np.flatnonzero(np.broadcast_to(table[:, :, None, None], filters.shape))
         columns = []
         for number in unknown:
@@ -520,19 +721,168 @@ def test_the_step_in_the_filters_is_least_squares():
             unit[number] = 1
             columns.append(synthesis_of(unit.reshape(filters.shape), maps).ravel())
         Z = np.array(columns).T
-        S = (np.abs(maps) ** p).sum(axis=(0, 2, 3))
         ridge = np.broadcast_to(p * S[None, :, None, None], filters.shape).ravel()[unknown]
         expected = np.zeros(filters.size)
         expected[unknown] = np.linalg.solve(lam * Z.T @ Z + np.diag(ridge), lam * Z.T @ images.ravel())
         np.testing.assert_allclose(found.ravel(), expected, atol=1e-8)
 
 
-def test_planted_filters_come_back():
-    rng = np.random.default_rng(1)
-    planted = bank((1, 5, 5, 5), seed=2, smooth=False)
+def test_filters_are_moved_to_where_they_are_whole():
+    """Learned a pixel beside, and cut off there."""
+    rng = np.random.default_rng(0)
+    planted = bank((1, 2, 5, 5), seed=3, smooth=False)
+    maps = 3 * rng.standard_normal((2, 2, 36, 36)) * (rng.random((2, 2, 36, 36)) < 0.01)
+    images, table = synthesis_of(planted, maps), np.ones((1, 2), dtype=bool)
+    cut = planted.copy()
+    cut[0, 0] = 0
+    cut[0, 0, 1:] = planted[0, 0, :4]
+    cut[0, 0] /= np.linalg.norm(cut[0, 0])
+    problem = Problem(Synthesis(cut, (32, 32)), images, 2.0)
+    state = begun(problem)
+    alternate(problem, state, 2, 100)
+    before = problem.objective(state.w, problem.A(state.w), 1.0).sum()
+    moved = _recentred(problem, state, table, 1.0, 2)
+    assert moved.objective(state.w, moved.A(state.w), 1.0).sum() < 0.95 * before
+    for k in range(2):
+        assert np.abs((moved.A.filters[0, k] * planted[0, k]).sum()) > 0.99
+    # There they stay, and nothing else is taken.
+    again = state.w
+    assert _recentred(moved, state, table, 1.0, 2) is moved
+    assert state.w is again
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (3, 2)])
+def test_small_filters_and_small_images_are_learned_from(shape):
+    for size in ((6, 7), (1, 5), (2, 2)):
+        images = 3 * np.random.default_rng(0).standard_normal((2, 1, *size))
+        net = DeconvNet([DeconvLayer(2, shape, lam=9.0, p=1.0, n_epochs=2)]).fit(images)
+        assert net.filters_[0].shape == (1, 2, *shape)
+        assert np.isfinite(net.cost_history_[0]).all()
+
+
+@pytest.mark.parametrize("below", [1, 3])
+@pytest.mark.parametrize("p", [1.0, 0.7])
+def test_a_step_in_the_filters_never_raises_the_cost(below, p):
+    """Planes have unit norm after it; with one map below the same least-squares step is what the images are made of."""
+    images = 5 * np.random.default_rng(7).standard_normal((2, below, 12, 12))
+    filters = bank((below, 4, 3, 3), smooth=False)
+    table = np.ones((below, 4), dtype=bool)
+    table[-1, 1:] = below == 1
+    filters *= table[:, :, None, None]
+    for steps in (1, 5, 40):
+        problem = Problem(Synthesis(filters, (12, 12)), images, 4.0)
+        state = begun(problem)
+        alternate(problem, state, 2, steps)
+        before, w = problem.objective(state.w, problem.A(state.w), p).sum(), state.w
+        wanted = _least_squares(
+            filters,
+            problem.shaped(w),
+            images,
+            table,
+            p / 4 * (np.abs(problem.shaped(w)) ** p).sum(axis=(0, 2, 3)),
+            2,
+        )
+        found, cost = _filter_step(problem, state, table, p, 2)
+        after = problem.with_filters(found)
+        assert cost == pytest.approx(after.objective(state.w, after.A(state.w), p).sum(), rel=1e-12)
+        assert cost < before
+        norms = np.linalg.norm(found, axis=(2, 3))
+        np.testing.assert_allclose(norms, table, rtol=1e-12)
+        if below == 1:
+            unnormed = problem.with_filters(wanted)
+            np.testing.assert_allclose(after.A(state.w), unnormed.A(w), atol=1e-9)
+
+
+def test_a_step_in_the_filters_that_would_raise_the_cost_is_not_taken():
+    images = rough(2)
+    problem = Problem(Synthesis(bank((1, 3, 3, 3)), (12, 12)), images, 4.0)
+    state = begun(problem)
+    alternate(problem, state, 2, 30)
+    w = state.w
+    before = problem.objective(w, problem.A(w), 1.0).sum()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convop.deconvnet.learning._least_squares", lambda filters, *_: -filters)
+        found, cost = _filter_step(problem, state, np.ones((1, 3), bool), 1.0, 2)
+    assert found is problem.A.filters
+    assert state.w is w
+    assert cost == pytest.approx(before)
+
+
+def test_inference_between_steps_never_raises_the_cost():
+    images = rough(2)
+    problem = Problem(Synthesis(bank((1, 3, 3, 3)), (12, 12)), images, 4.0)
+    for p in (1.0, 0.6):
+        state = begun(problem)
+        costs = []
+        for _ in range(4):
+            _inferred(problem, state, p, 2)
+            costs.append(problem.objective(state.w, problem.A(state.w), p))
+        for before, after in pairwise(costs):
+            assert (after <= before * (1 + 1e-12)).all()
+    # ADMM that goes astray, as it may on its way: the maps stay better than they were.
+    state = begun(problem)
+    _inferred(problem, state, 1.0, 2)
+    before = problem.objective(state.w, problem.A(state.w), 1.0)
+
+    def astray(problem, state, cg, limit):
+        state.w = state.w + 1
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("convop.deconvnet.learning.alternate", astray)
+        _inferred(problem, state, 1.0, 2)
+    assert (problem.objective(state.w, problem.A(state.w), 1.0) <= before * (1 + 1e-12)).all()
+
+
+def test_planes_that_vanish_stay_what_they_were():
+    former = bank((2, 2, 3, 3))
+    filters = 3 * former
+    filters[0, 1] = 0
+    planes, norms = _normalised(filters, former)
+    np.testing.assert_allclose(planes, former, rtol=1e-12)
+    np.testing.assert_allclose(norms, [3, 3], rtol=1e-12)
+    filters[1, 0] *= 2
+    np.testing.assert_allclose(_normalised(filters, former)[1], [4.5, 3], rtol=1e-12)  # the mean over those below
+
+
+def test_parameters_of_a_layer_reach_its_solvers(monkeypatch):
+    images = rough(1)
+    learning, inference = [], []
+
+    def learned_by(*arguments, **given):
+        learning.append(given)
+        return learned(*arguments, **given)
+
+    def solved_by(filters, data, lam, p, solver, **given):
+        inference.append({"lam": lam, "p": p, "solver": solver, **given})
+        return solve(filters, data, lam, p, solver, **given)
+
+    monkeypatch.setattr("convop.deconvnet.net.learned", learned_by)
+    monkeypatch.setattr("convop.deconvnet.net.solve", solved_by)
+    layers = [
+        DeconvLayer(3, 3, lam=4.0, p=1.0, n_epochs=1, solver="hqs", betas=(3, 40.0), cg_iterations=3),
+        DeconvLayer(2, 3, lam=np.float32(6.0), p=0.7, n_epochs=2),
+    ]
+    DeconvNet(layers).fit(images).infer(images)
+    assert [{**given} for given in learning] == [
+        {"lam": 4.0, "p": 1.0, "cg": 3, "epochs": 1},
+        {"lam": 6.0, "p": 0.7, "cg": 2, "epochs": 2},
+    ]
+    of_first = {"lam": 4.0, "p": 1.0, "solver": "hqs", "betas": (3.0, 40.0), "cg": 3, "rtol": 1e-3, "limit": 1000}
+    assert inference[:2] == [of_first, of_first]
+    assert (inference[2]["solver"], inference[2]["p"], inference[2]["betas"]) == ("admm", 0.7, BETAS)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("lam", "p"), [(10.0, 1.0), (50.0, 1.0), (10.0, 0.8)])
+def test_planted_filters_come_back(seed, lam, p):
+    """Not without moving filters, nor with the same weight from the beginning: then it is one or two of them."""
+    rng = np.random.default_rng(seed)
+    planted = bank((1, 5, 5, 5), seed=100 + seed, smooth=False)
     maps = rng.standard_normal((3, 5, 48, 48)) * (rng.random((3, 5, 48, 48)) < 0.012)
     images = synthesis_of(planted, maps)
-    net = DeconvNet([DeconvLayer(5, 5, lam=10.0, p=1.0, n_epochs=8)]).fit(images)
+    net = DeconvNet([DeconvLayer(5, 5, lam=lam, p=p, n_epochs=4)], rng=seed).fit(images)
+    costs = net.cost_history_[0]
+    assert all(b <= a * (1 + 1e-12) for a, b in pairwise(costs))
     likeness = np.array(
         [
             [np.abs(correlate2d(a, b, "full")).max() for b in net.filters_[0][0]]  # up to shift and sign
@@ -686,7 +1036,7 @@ def test_layers_refuse_what_makes_no_sense():
     for wrong, message in (
         ({"n_maps": 0}, "n_maps must be at least 1"),
         ({"kernel_size": 0}, "kernel_size must be at least 1"),
-        ({"kernel_size": (3, 3, 3)}, "kernel_size must be one number or two"),
+        ({"kernel_size": (3, 3, 3)}, "kernel_size must be one integer or 2"),
         ({"lam": -1}, "lam must be positive"),
         ({"p": 0}, "p must be more than 0"),
         ({"n_epochs": 0}, "n_epochs must be at least 1"),
@@ -701,8 +1051,8 @@ def test_layers_refuse_what_makes_no_sense():
     layer = DeconvLayer(3, 5).set_params(lam=-1)
     with pytest.raises(ValueError, match="lam must be positive"):
         DeconvNet([layer]).fit(images)
-    for layers in ([], [3]):
-        with pytest.raises(TypeError, match="layers must be one or more DeconvLayers"):
+    for layers in ([], [3], None, 5, DeconvLayer(2, 3), iter([DeconvLayer(2, 3)])):
+        with pytest.raises(TypeError, match="layers must be a list of one or more DeconvLayers"):
             DeconvNet(layers).fit(images)
     net = tiny()
     with pytest.raises(ValueError, match="call fit first"):
@@ -720,6 +1070,100 @@ def test_layers_refuse_what_makes_no_sense():
         net.reconstruct(np.ones((1, 3, 2, 2)), 0)
     with pytest.raises(TypeError, match="callback must be callable"):
         net.fit(images, callback=3)
+
+
+def test_numbers_are_numbers():
+    images = rough(1)
+    for wrong in ("4", b"4", True, None, [4], 1j):
+        with pytest.raises(TypeError, match="lam must be a number"):
+            DeconvLayer(3, 3, lam=wrong)
+        with pytest.raises(TypeError, match="p must be a number"):
+            sparse_codes(bank((1, 2, 3, 3)), images, p=wrong)
+        with pytest.raises(TypeError, match="rtol must be a number"):
+            sparse_codes(bank((1, 2, 3, 3)), images, rtol=wrong)
+    for wrong in ("123", b"12", 3.0):
+        with pytest.raises(TypeError, match="betas must be one or more numbers that grow"):
+            DeconvLayer(3, 3, betas=wrong)
+    with pytest.raises(TypeError, match="kernel_size must be an integer"):
+        DeconvLayer(3, b"33")
+    for wrong in ("a", -1):
+        with pytest.raises((TypeError, ValueError), match="rng must be an integer from 0"):
+            DeconvNet([DeconvLayer(2, 3)], rng=wrong).fit(images)
+    for name, wrong in (("masked", np.ma.masked_array(bank((1, 2, 3, 3)))), ("regular", [[[[1.0]], [[1.0, 2.0]]]])):
+        with pytest.raises(TypeError, match=f"filters must be a .*{name if name == 'regular' else 'plain'}"):
+            sparse_codes(wrong, images)
+    with pytest.raises(TypeError, match="filters must be real, got dtype complex128"):
+        sparse_codes(bank((1, 2, 3, 3)) * 1j, images)
+    with pytest.raises(ValueError, match="leave float32, the dtype of the images: give images in float64"):
+        sparse_codes(bank((1, 2, 3, 3)) * 1e-50, np.float32(images))
+    assert float(sparse_codes(bank((1, 2, 3, 3)), images, lam=np.array(4.0)).objective[0]) > 0
+
+
+def test_a_network_that_was_changed_since_is_not_taken_for_the_one_that_was_fitted(tmp_path):
+    images = rough(2)
+    for change in (
+        lambda net: net.layers[0].set_params(n_maps=5),
+        lambda net: net.layers[0].set_params(kernel_size=4),
+        lambda net: net.layers.append(DeconvLayer(2, 3)),
+    ):
+        net = tiny().fit(images)
+        maps = net.infer(images)[0]
+        change(net)
+        for use in (lambda net: net.infer(images), lambda net, maps=maps: net.reconstruct(maps, 0)):
+            with pytest.raises(ValueError, match="has other layers than those that were fitted: call fit again"):
+                use(net)
+        with pytest.raises(ValueError, match=r"net cannot be kept in a file: .*; call fit again"):
+            save_network(tmp_path / "net.npz", net)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_written_can_be_read(tmp_path):
+    images = rough(1)
+    path = tmp_path / "net.npz"
+    net = DeconvNet([DeconvLayer(np.int64(2), 3, lam=np.array(4.0), p=np.float32(1))]).fit(images)
+    assert load_network(save_network(path, net)).layers[0].lam == 4.0
+    deep = DeconvNet([DeconvLayer(1, 1, lam=100.0, p=1.0, n_epochs=1) for _ in range(33)]).fit(images)
+    with pytest.raises(ValueError, match="it has 33 layers, where 1 to 32 are expected"):
+        save_network(tmp_path / "deep.npz", deep)
+    assert [p.name for p in tmp_path.iterdir()] == ["net.npz"]
+
+
+def test_what_does_not_converge_is_said(monkeypatch):
+    images = rough(1)
+    net = tiny().fit(images)
+    monkeypatch.setattr("convop.deconvnet.net._INFERENCE_LIMIT", 2)
+    with pytest.warns(UserWarning, match="the maps of layer 1: stopped after maxiter=2 iterations"):
+        net.infer(images)
+
+
+def test_scikit_learn_takes_a_network_for_an_estimator():
+    net = tiny()
+    with pytest.raises(NotFittedError):
+        check_is_fitted(net)
+    check_is_fitted(net.fit(rough(1)))
+    assert not get_tags(net).target_tags.required
+    assert repr(sklearn.base.clone(DeconvLayer(2, 3, lam=4.0))) == "DeconvLayer(2, 3, lam=4.0)"
+
+
+def test_preprocessing_of_numbers_whose_squares_have_no_place():
+    images = np.random.default_rng(0).standard_normal((2, 1, 12, 11))
+    for dtype, powers in ((np.float64, (-900, 900)), (np.float32, (-90, 90))):
+        plain = images.astype(dtype)
+        for power in powers:
+            huge = np.ldexp(plain, power)
+            np.testing.assert_allclose(local_contrast(huge), local_contrast(plain), rtol=1e-4)
+            np.testing.assert_array_equal(np.ldexp(remove_mean(huge), -power), remove_mean(plain))
+            np.testing.assert_allclose(
+                local_contrast(huge, floor=math.ldexp(0.5, power)) if dtype == np.float64 else 0,
+                local_contrast(plain, floor=0.5) if dtype == np.float64 else 0,
+                rtol=1e-4,
+            )
+            assert snr(huge, 1.01 * huge) == pytest.approx(snr(plain, 1.01 * plain), abs=1e-3)
+    assert np.isfinite(remove_mean(np.full((1, 4, 4), 1.7e308))).all()
+    assert np.isfinite(local_contrast(images, sigma=1e200)).all()
+    for wrong in ([np.nan, 1.0], np.ma.masked_array([1.0, 2.0]), [1j, 2.0], []):
+        with pytest.raises((TypeError, ValueError), match="images"):
+            snr(wrong, wrong)
 
 
 def test_alternating_directions_end_where_they_began_if_that_is_the_solution():
@@ -818,10 +1262,14 @@ def test_files_that_are_not_what_they_say(stored, tmp_path):
         ({"parameters": said(layers=[{**layer, "lam": -1}, text["layers"][1]])}, "lam must be positive"),
         ({"parameters": said(layers=[{**layer, "n_maps": 10**9}, text["layers"][1]])}, "filters of layer 0"),
         ({"parameters": said(layers=[{**layer, "new": 1}, text["layers"][1]])}, "cannot be read"),
-        ({"parameters": said(layers=[])}, "its arrays are not those of its layers"),
+        ({"parameters": said(layers=[])}, "it has 0 layers, where 1 to 32 are expected"),
         ({"parameters": said(layers=text["layers"][:1])}, "its arrays are not those of its layers"),
         ({"filters_0": np.full_like(filters, np.nan)}, "are not finite"),
         ({"filters_0": filters[:, :1]}, "have the shape"),
+        ({"filters_0": 7 * filters}, "filters of layer 0 have not the norm 1"),
+        ({"filters_0": 1e-310 * filters}, "filters of layer 0 have not the norm 1"),
+        ({"parameters": said(rng=-5)}, "rng must be an integer from 0"),
+        ({"parameters": said(rng="5")}, "rng must be an integer"),
         ({"filters_0": filters.astype(np.int8)}, "dtype"),
         ({"filters_0": filters.astype(complex)}, "has the dtype complex128"),
         ({"filters_1": None}, "cannot be read"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -22,7 +23,7 @@ def one_line_errors() -> Iterator[None]:
     """Bad files, shapes and sizes as one line and exit status 2."""
     try:
         yield
-    except (ValueError, TypeError, OSError, MemoryError) as error:
+    except (ValueError, TypeError, OSError, MemoryError, OverflowError) as error:
         line = " ".join(str(error).split()) or type(error).__name__
         typer.echo(f"convop: {line}", err=True)
         raise typer.Exit(2) from error
@@ -48,3 +49,8 @@ def require_writable(name: str, path: Path, *suffixes: str) -> None:
         raise ValueError(f"{name} must be a {' or '.join(suffixes)} file, got {path}")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{name} {path}: there is no folder {path.parent}")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+            pass
+    except OSError as error:
+        raise OSError(f"{name} {path} cannot be written: {error.strerror}") from error

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import at_least_one, one_of, positive
+from ..arguments import at_least_one, number, one_of, positive
 from ..backend import Array
 from ..memory import available, compare
 from ..scaling import exponent, times_two_to
 from .half_quadratic import BETAS, half_quadratic
-from .images import as_images
+from .images import as_images, real_array
 from .problem import ARRAYS, Monitor, Problem, shifted
 from .proximal import checked_power
 from .proximal_gradient import accelerated, descended
@@ -25,9 +26,11 @@ from .synthesis import Synthesis
 __all__ = ["SOLVERS", "Codes", "checked_betas", "chosen_solver", "solve", "sparse_codes"]
 
 SOLVERS = ("auto", "admm", "fista", "hqs")
+# Images are solved together whose largest moduli differ by no more than this factor.
+_ALIKE = 16.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Codes:
     """What `sparse_codes` found.
 
@@ -43,7 +46,7 @@ class Codes:
     iterations : int
         Products with the filters and with their transpose, where images are solved in blocks the most of a block.
     converged : bool
-        Whether the tolerance was reached, for all images.
+        Whether the tolerance was reached for all images, as far as can be told: see the notes of `sparse_codes`.
     reason : str
         Why it ended, in words.
     """
@@ -83,13 +86,14 @@ def sparse_codes(
     solver : {"auto", "admm", "fista", "hqs"}
         Alternating directions, accelerated proximal gradients (for p = 1) or half-quadratic splitting. "auto" is "admm".
     betas : sequence of float
-        For "hqs": the weights of its stages, growing.
+        For "hqs": the weights of its stages, growing, for maps whose largest is about 1; they are scaled to others.
     cg_iterations : int
-        Conjugate-gradient iterations in each system of "admm" and "hqs".
+        Conjugate-gradient iterations in each system of "admm" and "hqs", at least: there are more where these leave much of
+        the residual.
     rtol : float
         By how much the objective may be above its minimum, relative to itself.
     maxiter : int
-        Iterations at most.
+        Iterations at most, in all stages together.
 
     Returns
     -------
@@ -106,25 +110,31 @@ def sparse_codes(
 
     Notes
     -----
-    Images are solved together, or in blocks where there is no memory for all: each takes ten times its maps.
+    Images are solved together if their largest values are within a factor of 16, in blocks where there is no memory for all:
+    each takes ten times its maps. How an image is approximated depends on those it is solved with, and in its last digits on
+    the number of threads; the minimum does not.
 
     All convolutions are 'valid', so that maps are larger than images, and products with ``A = Conv(filters, ...,
     flip=True)`` and its transpose, of all images in one call.
 
     *admm* and *hqs* solve ``(lam A^T A + rho) z = lam A^T y + rho q`` in each iteration, by conjugate gradients on the
     equivalent system in ``A A^T``, which has as many channels as the images, is Toeplitz, and is preconditioned by the
-    FFT; begun where the last iteration ended, two iterations are enough. An iteration costs a product with ``A`` and one
-    with its transpose, as one of *fista* does. ADMM (Boyd et al., 2011) balances its residuals by rho; half-quadratic
-    splitting (Zeiler et al., CVPR 2010) raises beta by stages and has no multipliers. For a fixed beta it is
-    proximal gradient descent on a smoothed objective, and is accelerated as FISTA (Beck and Teboulle, 2009) is.
+    FFT; begun where the last iteration ended, two iterations are enough for most filters. An iteration costs a product with
+    ``A`` and one with its transpose, as one of *fista* does. ADMM (Boyd et al., 2011) balances its residuals by rho;
+    half-quadratic splitting (Zeiler et al., CVPR 2010) raises beta by stages and has no multipliers. For a fixed beta it is
+    proximal gradient descent on a smoothed objective, and for p = 1 accelerated as FISTA (Beck and Teboulle, 2009) is; after
+    its stages FISTA goes on from where it is, until the minimum is as close as `rtol` asks.
 
     *The minimum*, for p = 1, is no less than ``<u, y> - norm(u)^2/(2 lam)`` for any u with ``max |A^T u| <= 1``; each
     iteration has such a u. It ends when the gap to it is below `rtol`, or when it is below ten times `rtol` and the
-    objective has settled: the bound is loose, and the objective is usually better than it says.
+    objective has moved by less than a tenth of `rtol` over the last fifth of all iterations, ten at least: the bound is
+    loose, and the objective is usually better than it says.
 
-    *For p < 1* there are many local minima. "admm" begins with the solution for p = 1 and minimises sums of
+    *For p < 1* there are many local minima. Both solvers begin with the solution of a problem with p = 1, of a weight that
+    follows from p and the size of the maps, so that units do not matter. "admm" minimises sums of
     ``p (|z_0| + e)^(p - 1) |z|`` about the last solution z_0, with smaller and smaller e (Candes, Wakin and Boyd, 2008);
-    "hqs" continues with the proximal operator of ``|.|^p``. Both end with proximal gradient steps, which only descend.
+    "hqs" goes through its stages with the proximal operator of ``|.|^p``. From the better of this and the solution for p = 1
+    with the same lam, proximal gradient steps descend to a local minimum; zero is the result where it is better.
 
     Examples
     --------
@@ -137,30 +147,33 @@ def sparse_codes(
     """
     data = as_images(images)
     dtype = data.dtype
-    bank = np.asarray(filters)
+    bank = real_array(filters, "filters")
     if bank.ndim != 4 or bank.shape[0] != data.shape[1] or 0 in bank.shape:
         raise ValueError(
             f"filters must have the shape (channels, maps, k, l) with the {data.shape[1]} channels of the images, "
             f"got {bank.shape}"
         )
-    if bank.dtype.kind not in "fiub" or not np.isfinite(bank).all():
-        raise ValueError("filters must be real and finite")
-    if not 0 < rtol < 1:
+    with np.errstate(over="ignore"):
+        cast = bank.astype(dtype)
+    if not np.isfinite(cast).all() or bool(cast.any()) != bool(bank.any()):
+        raise ValueError(
+            f"filters as large or small as {float(np.abs(bank).max()):.1e} leave {dtype}, the dtype of the images: give images in float64"
+        )
+    if not 0 < number("rtol", rtol) < 1:
         raise ValueError(f"rtol must be between 0 and 1, got {rtol!r}")
     p = checked_power(p)
     name = chosen_solver(solver, p)
     return solve(
-        bank.astype(dtype), data, positive("lam", lam), p, name, betas=checked_betas(betas),
-        cg=at_least_one("cg_iterations", cg_iterations), rtol=rtol, limit=at_least_one("maxiter", maxiter),
+        cast, data, positive("lam", lam), p, name, betas=checked_betas(betas),
+        cg=at_least_one("cg_iterations", cg_iterations), rtol=float(rtol), limit=at_least_one("maxiter", maxiter),
     )  # fmt: skip
 
 
 def checked_betas(betas: Sequence[float]) -> tuple[float, ...]:
     """Positive numbers that grow."""
-    try:
-        checked = tuple(positive("betas", beta) for beta in betas)
-    except TypeError:
-        raise TypeError(f"betas must be positive numbers, got {betas!r}") from None
+    if isinstance(betas, str | bytes) or not np.iterable(betas):
+        raise TypeError(f"betas must be one or more numbers that grow, got {betas!r}")
+    checked = tuple(positive("betas", beta) for beta in betas)
     if not checked or any(b <= a for a, b in pairwise(checked)):
         raise ValueError(f"betas must be one or more numbers that grow, got {betas!r}")
     return checked
@@ -190,95 +203,126 @@ def solve(
 
     Filters and images whose squares leave the range of their dtype are divided by powers of two, ``2^a`` and ``2^b``. Maps
     are ``2^(b - a)`` times those that are found then, and the penalty ``2^(p (b - a))`` times as large, over which lam has
-    to be ``2^(2 b)`` and beta ``2^(2 (b - a))`` times as large.
+    to be ``2^(2 b)`` times as large.
     """
-    a, b = exponent(filters), exponent(data)
-    problem = Problem(
-        Synthesis(times_two_to(filters, -a), (data.shape[2], data.shape[3])),
-        times_two_to(data, -b),
-        shifted(lam, 2 * b - p * (b - a)),
-    )
-    betas = tuple(shifted(beta, (2 - p) * (b - a)) for beta in betas)
-    maps = problem.zeros
-    count = maps.shape[1]
+    count = len(data)
+    dims = (filters.shape[1], *(n + k - 1 for n, k in zip(data.shape[2:], filters.shape[2:], strict=True)))
+    maps = np.zeros((count, *dims), data.dtype)
     objective, gap, steps, converged = np.zeros(count), np.zeros(count), 0, True
-    at_once = _images_at_once(problem)
-    for start in range(0, count, at_once):
-        images = slice(start, start + at_once)
-        part = problem.of(images)
-        maps[:, images], objective[images], gap[images], taken, ended = _solved(part, p, solver, betas, cg, rtol, limit)
-        steps, converged = max(steps, taken), converged and ended
-    reason = "converged" if converged else f"stopped after maxiter={limit} iterations"
-    if steps == 0:
-        reason = "zero is a solution, nothing is worth its penalty"
-    elif p < 1:
-        reason = f"{'settled in a local minimum' if converged else reason}, from the solution for p = 1"
-    elif solver == "hqs":
-        reason = f"{reason}: the last of {len(betas)} stages"
-    else:
-        reason = f"{reason}: within {float(gap.max()):.2g} of the minimum"
-    with np.errstate(over="ignore"):
-        maps, objective = times_two_to(maps, b - a), objective * np.exp2(p * (b - a))
+    for images in _alike(data):
+        a, b = exponent(filters), exponent(data[images])
+        problem = Problem(
+            Synthesis(times_two_to(filters, -a), (data.shape[2], data.shape[3])),
+            times_two_to(data[images], -b),
+            shifted(lam, 2 * b - p * (b - a)),
+        )
+        for block in _blocks(problem, maps.nbytes):
+            at = images[block]
+            w, objective[at], gap[at], taken, ended = _solved(problem.of(block), p, solver, betas, cg, rtol, limit)
+            with np.errstate(over="ignore"):
+                maps[at] = times_two_to(problem.shaped(w), b - a)
+                objective[at] *= np.exp2(p * (b - a))
+            steps, converged = max(steps, taken), converged and ended
     if not (np.isfinite(maps).all() and np.isfinite(objective).all()):
         raise OverflowError(f"the maps are too large for {data.dtype}: scale filters to norms near 1, see also rescale")
-    return Codes(problem.shaped(maps), objective, gap, steps, converged, reason)
+    return Codes(maps, objective, gap, steps, converged, _reason(p, gap, steps, converged, limit))
 
 
-def _images_at_once(problem: Problem) -> int:
-    """How many images there is memory for beside the maps of all.
+def _alike(data: Array) -> list[Array]:
+    """The numbers of images whose largest moduli are alike.
+
+    They are solved together, with one rho, which has to fit their maps.
+    """
+    largest = np.abs(data).max(axis=(1, 2, 3))
+    order = np.argsort(-largest, kind="stable")
+    groups: list[list[int]] = []
+    for image in order:
+        if not groups or largest[image] * _ALIKE < largest[groups[-1][0]]:
+            groups.append([])
+        groups[-1].append(int(image))
+    return [np.sort(group) for group in groups]
+
+
+def _blocks(problem: Problem, kept: int) -> Iterator[slice]:
+    """As many images at once as there is memory for.
 
     Raises
     ------
     MemoryError
         If there is none for a single one.
     """
-    count = problem.y.shape[1]
-    each, free = problem.image_nbytes, available()
-    if free is None:
-        return count
-    compare((count + ARRAYS) * each, free, f"finding the maps of {problem}", "memory")
-    # Half of what is left: others are there, too.
-    fitting: int = (free - count * each) // (2 * ARRAYS * each)
-    return max(1, min(count, fitting))
+    count, each, free = problem.y.shape[1], problem.image_nbytes, available()
+    at_once = count
+    if free is not None:
+        symbols = problem.A.nbytes
+        compare(kept + symbols + ARRAYS * each, free, f"finding the maps of {problem}", "memory")
+        # Half of what is left: others are there, too.
+        at_once = max(1, min(count, (free - kept - symbols) // (2 * ARRAYS * each)))
+    for start in range(0, count, at_once):
+        yield slice(start, start + at_once)
+
+
+def _reason(p: float, gap: Array, steps: int, converged: bool, limit: int) -> str:
+    """Why it ended."""
+    if steps == 0:
+        return (
+            "zero is the solution: nothing is worth its penalty"
+            if p == 1
+            else "zero, a local minimum; none better was found"
+        )
+    ended = "converged" if converged else f"stopped after maxiter={limit} iterations"
+    if p == 1:
+        return f"{ended}: within {float(gap.max()):.2g} of the minimum"
+    return "settled in a local minimum" if converged else ended
 
 
 def _solved(
     problem: Problem, p: float, solver: str, betas: tuple[float, ...], cg: int, rtol: float, limit: int
 ) -> tuple[Array, Array, Array, int, bool]:
     """Maps, objective, gap, iterations and whether they have converged."""
-    if problem.lam * problem.steepest <= 1:
-        # Zero is a minimum: the only one for p = 1, and for p < 1 the one that is nearest to it.
-        w = problem.zeros
-        objective = problem.objective(w, np.zeros_like(problem.y), p)
-        return w, objective, np.full_like(objective, 0 if p == 1 else math.nan), 0, True
-    monitor = Monitor.of(problem, rtol)
-    if solver == "hqs":
-        w, steps, converged = half_quadratic(problem, betas, cg, limit)
-    elif solver == "fista":
-        w, steps, converged = accelerated(problem, monitor, limit)
+    if p == 1:
+        w, dual, steps, converged = _convex(problem, solver, betas, cg, rtol, limit)
     else:
+        # From maps that a penalty of p = 1 of about the same effect gives, whatever the unit of the images is.
+        w, _, steps, converged = _convex(problem.weighing(problem.convex_weight(p)), "admm", betas, cg, rtol, limit)
+        if w.any():
+            go_on = partial(half_quadratic, betas=betas) if solver == "hqs" else reweighted
+            w, taken = go_on(problem, w, p, cg=cg, limit=limit - steps)
+            steps += taken
+        # No worse than the solution for p = 1 is.
+        other, _, taken, _ = _convex(problem, "admm", betas, cg, rtol, (limit - steps) // 2)
+        steps += taken
+        w, _ = _better(problem, w, other, p)
+        if w.any():
+            w, taken, converged = descended(problem, w, p, rtol, limit - steps)
+            steps += taken
+        dual = np.full(problem.y.shape[1], math.nan)
+    w, objective = _better(problem, w, problem.zeros, p)
+    # Rounding may find a minimum below the bound.
+    return w, objective, np.maximum(objective - dual, 0) / np.where(objective > 0, objective, 1), steps, converged
+
+
+def _better(problem: Problem, w: Array, other: Array, p: float) -> tuple[Array, Array]:
+    """Of each image the maps with the lower objective, and that."""
+    first, second = (problem.objective(maps, problem.A(maps), p) for maps in (w, other))
+    return (np.where(second < first, other, w) if (second < first).any() else w), np.minimum(first, second)
+
+
+def _convex(
+    problem: Problem, solver: str, betas: tuple[float, ...], cg: int, rtol: float, limit: int
+) -> tuple[Array, Array, int, bool]:
+    """Maps for p = 1, a lower bound of their objective, iterations and whether they have converged."""
+    if problem.lam * problem.steepest <= 1:
+        return problem.zeros, problem.misfit(np.zeros_like(problem.y)), 0, True
+    w, monitor, taken = problem.zeros, Monitor.of(problem, rtol), 0
+    if solver == "admm":
         state = begun(problem)
         steps, converged = alternate(problem, state, cg, limit, monitor.done)
-        w = state.w
-    if p == 1:
-        objective = problem.objective(w, problem.A(w), 1.0)
-        if solver == "hqs":
-            gap = _certified(problem, w, objective)
-        else:
-            gap = (objective - monitor.best_dual) / np.where(objective > 0, objective, 1)
-        return w, objective, gap, steps, converged
-    first = w
-    if solver != "hqs":
-        w, more = reweighted(problem, w, p, cg)
-        steps += more
-    w, more, settled = descended(problem, w, p, rtol, limit)
-    objective, of_first = problem.objective(w, problem.A(w), p), problem.objective(first, problem.A(first), p)
-    w = np.where(objective <= of_first, w, first)
-    return w, np.minimum(objective, of_first), np.full(len(objective), math.nan), steps + more, settled
-
-
-def _certified(problem: Problem, w: Array, objective: Array) -> Array:
-    """The gap of maps that came without a dual solution."""
-    u = problem.lam * (problem.y - problem.A(w))
-    dual = problem.dual(u, np.abs(problem.A.adjoint(u)).max(axis=0))
-    return (objective - dual) / np.where(objective > 0, objective, 1)
+        return state.w, monitor.best_dual, steps, converged
+    if solver == "hqs":
+        w, taken = half_quadratic(problem, w, 1.0, betas, cg, limit)
+    w, steps, converged = accelerated(problem, w, monitor, limit - taken)
+    if steps == 0:
+        residual = problem.y - problem.A(w)
+        return w, problem.dual(residual, np.abs(problem.A.adjoint(residual)).max(axis=0)), taken, False
+    return w, monitor.best_dual, taken + steps, converged

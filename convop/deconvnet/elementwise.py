@@ -39,6 +39,8 @@ def shrunk(v: Array, beta: float, p: float) -> Array:
     target = np.empty_like(flat)
     least = 1 / beta if p == 1 else (2 - p) / (2 - 2 * p) * (2 * (1 - p) / beta) ** (1 / (2 - p))
     crew = crew_for(_items(len(flat)), len(flat) * (_STEP_WORK if p == 1 else _POWER_WORK))
+    # Infinity less a threshold that the dtype does not hold would be none.
+    least = min(least, float(np.finfo(v.dtype).max))
     shrink(crew, flat, target, float(beta), float(p), least, float(np.finfo(v.dtype).eps))
     return target.reshape(v.T.shape).T
 

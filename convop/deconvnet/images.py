@@ -11,8 +11,9 @@ from ..arguments import integer, positive
 from ..backend import Array, as_array, on_gpu
 from ..dtypes import kept_dtype
 from ..operators import Conv
+from ..scaling import exponent, times_two_to
 
-__all__ = ["as_images", "local_contrast", "remove_mean", "rescale", "snr"]
+__all__ = ["as_images", "local_contrast", "real_array", "remove_mean", "rescale", "snr"]
 
 
 def as_images(images: npt.ArrayLike, name: str = "images") -> Array:
@@ -34,19 +35,42 @@ def as_images(images: npt.ArrayLike, name: str = "images") -> Array:
     ValueError, TypeError
         If they are no such images.
     """
-    data = as_array(images, name)
+    data = real_array(images, name)
+    if data.ndim == 3:
+        data = data[:, None]
+    if data.ndim != 4 or 0 in data.shape:
+        raise ValueError(f"{name} must have the shape (I, C, H, W) or (I, H, W), got {np.shape(images)}")
+    return np.ascontiguousarray(data)
+
+
+def real_array(value: npt.ArrayLike, name: str) -> Array:
+    """An array of NumPy of real and finite numbers, in single or double precision.
+
+    Parameters
+    ----------
+    value : array_like
+        Of any shape.
+    name : str
+        The argument's name, for messages.
+
+    Returns
+    -------
+    ndarray
+
+    Raises
+    ------
+    ValueError, TypeError
+        If it is none.
+    """
+    data = as_array(value, name)
     if on_gpu(data):
         raise TypeError(f"{name} must be an array of NumPy, got one of CuPy: move it with .get()")
     kept = kept_dtype(data.dtype, name)
     if kept.kind == "c":
         raise TypeError(f"{name} must be real, got dtype {data.dtype}")
-    if data.ndim == 3:
-        data = data[:, None]
-    if data.ndim != 4 or 0 in data.shape:
-        raise ValueError(f"{name} must have the shape (I, C, H, W) or (I, H, W), got {np.shape(images)}")
     if not np.isfinite(data).all():
         raise ValueError(f"{name} must be finite, got NaN or infinity among their values")
-    return np.ascontiguousarray(data, dtype=kept)
+    return np.asarray(data, dtype=kept)
 
 
 def remove_mean(images: npt.ArrayLike) -> Array:
@@ -68,7 +92,9 @@ def remove_mean(images: npt.ArrayLike) -> Array:
     [[[-2.0, -1.0], [0.0, 3.0]]]
     """
     data = as_images(images)
-    return np.asarray((data - data.mean(axis=(2, 3), keepdims=True)).reshape(np.shape(images)))
+    power = exponent(data)
+    data = times_two_to(data, -power)
+    return times_two_to(data - data.mean(axis=(2, 3), keepdims=True), power).reshape(np.shape(images))
 
 
 def rescale(images: npt.ArrayLike) -> Array:
@@ -137,9 +163,13 @@ def local_contrast(images: npt.ArrayLike, *, size: int = 5, sigma: float = 1.591
     sigma = positive("sigma", sigma)
     floor = None if floor is None else positive("floor", floor)
     t = np.arange(side) - side // 2
-    along = np.exp(-(t**2) / (2 * sigma**2))
+    along = np.exp(-((t / sigma) ** 2) / 2)
     window = np.outer(along, along) / along.sum() ** 2
     mean = Conv(window.astype(data.dtype), data.shape[2:], padding="same", padding_mode="symmetric")
+
+    # What is found does not depend on the unit, and squares have to be within the range of the dtype.
+    power = exponent(data)
+    data = times_two_to(data, -power)
 
     def smoothed(planes: Array) -> Array:
         columns = planes.reshape(-1, math.prod(planes.shape[2:])).T
@@ -147,7 +177,7 @@ def local_contrast(images: npt.ArrayLike, *, size: int = 5, sigma: float = 1.591
 
     centred = data - smoothed(data)
     deviation = np.sqrt(np.maximum(smoothed(centred**2), 0))
-    least = deviation.mean(axis=(2, 3), keepdims=True) if floor is None else floor
+    least = deviation.mean(axis=(2, 3), keepdims=True) if floor is None else math.ldexp(floor, -power)
     divisor = np.maximum(deviation, least)
     # What rounding leaves of an image of one grey value is no contrast.
     nothing = 16 * float(np.finfo(data.dtype).eps) * np.abs(data).max(axis=(2, 3), keepdims=True)
@@ -169,15 +199,27 @@ def snr(images: npt.ArrayLike, reconstructions: npt.ArrayLike) -> float:
     float
         ``10 log10(sum (images - mean)^2/sum (images - reconstructions)^2)``; infinite if they are equal.
 
+    Raises
+    ------
+    ValueError, TypeError
+        If they are not real and finite, or of different shapes.
+
     Examples
     --------
     >>> from convop.deconvnet import snr
     >>> round(snr([0.0, 2.0], [0.1, 1.9]), 6)
     20.0
     """
-    original, made = np.asarray(images, dtype=np.float64), np.asarray(reconstructions, dtype=np.float64)
-    if original.shape != made.shape:
-        raise ValueError(f"reconstructions must have the shape {original.shape} of the images, got {made.shape}")
+    original, made = (
+        real_array(value, name).astype(np.float64)
+        for value, name in ((images, "images"), (reconstructions, "reconstructions"))
+    )
+    if original.shape != made.shape or not original.size:
+        raise ValueError(
+            f"images and reconstructions must have one shape that is not empty, got {original.shape} and {made.shape}"
+        )
+    power = max(exponent(original), exponent(made), key=abs)
+    original, made = times_two_to(original, -power), times_two_to(made, -power)
     signal, noise = float(((original - original.mean()) ** 2).sum()), float(((original - made) ** 2).sum())
     if noise == 0:
         return math.inf

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..backend import Array
 from ..filter_operator import ConvFilter
@@ -23,6 +24,13 @@ __all__ = ["Learned", "first_filters", "learned"]
 # Turns of inference and filters in an epoch, iterations of inference in each, and how often a step in the filters that
 # would raise the cost is halved.
 _TURNS, _INFERENCE_STEPS, _HALVINGS = 5, 20, 4
+# Before the first epoch there are as many turns as in all epochs, with p = 1 and a smaller weight of the data, which grows
+# from where the largest gradient is so many times its threshold: what is most worth its penalty is learned first, by one
+# filter and not by several.
+_FIRST_WORTH = 2.0
+# Filters are moved by so many pixels at most, to a window with so much more energy, in filters with a margin that so many
+# iterations have found.
+_MARGIN, _MORE_ENERGY, _WIDE_STEPS = 2, 1.02, 4
 
 
 @dataclass(frozen=True)
@@ -77,15 +85,89 @@ def learned(
     space, power = data.shape[2:], exponent(data)
     data, lam = times_two_to(data, -power), shifted(lam, (2 - p) * power)
     problem = Problem(Synthesis(filters, space), data, lam)
-    require(ARRAYS * len(data) * problem.image_nbytes, f"learning from the maps of {problem}")
+    # Two sets of filters are there when a step is tried.
+    require(ARRAYS * len(data) * problem.image_nbytes + 2 * problem.A.nbytes, f"learning from the maps of {problem}")
     state = begun(problem)
-    for _ in range(epochs):
+    for weight in _growing(problem, p, _TURNS * epochs):
+        problem = _recentred(problem.weighing(weight), state, table, 1.0, cg)
+        problem, _ = _turn(problem, state, table, 1.0, cg)
+    problem = problem.weighing(lam)
+    for epoch in range(epochs):
         cost = np.inf
+        if epoch < epochs - 1:
+            problem = _recentred(problem, state, table, p, cg)
         for _ in range(_TURNS):
-            _inferred(problem, state, p, cg)
-            filters, cost = _filter_step(problem, state, table, p, cg)
-            problem = Problem(Synthesis(filters, space), data, lam)
-        yield Learned(filters, cost * float(np.exp2(p * power)), not state.w.any())
+            problem, cost = _turn(problem, state, table, p, cg)
+        yield Learned(problem.A.filters, cost * float(np.exp2(p * power)), not state.w.any())
+
+
+def _growing(problem: Problem, p: float, count: int) -> Array:
+    """Weights of the data for p = 1, from small ones to what has the effect of the problem's own for p."""
+    last = problem.convex_weight(p)
+    return np.geomspace(min(last, _FIRST_WORTH / (problem.steepest or 1.0)), last, count, endpoint=False)
+
+
+def _turn(problem: Problem, state: Splitting, table: Array, p: float, cg: int) -> tuple[Problem, float]:
+    """Better maps, then better filters; and the cost."""
+    _inferred(problem, state, p, cg)
+    filters, cost = _filter_step(problem, state, table, p, cg)
+    return problem.with_filters(filters), cost
+
+
+def _recentred(problem: Problem, state: Splitting, table: Array, p: float, cg: int) -> Problem:
+    """Filters moved to where they are whole, and maps the other way, if a turn with them lowers the cost.
+
+    A filter that is learned one pixel beside where it could be whole is cut off at an edge, and neither step by itself gets
+    out of this. For the maps fixed, filters with a margin on all sides are estimated by least squares, and of each the
+    window with the most energy is taken.
+    """
+    filters = problem.A.filters
+    taps = filters.shape[2:]
+    margin = [min(_MARGIN, k - 1, (n - 1) // 2) for k, n in zip(taps, problem.A.space, strict=True)]
+    if not any(margin) or not state.w.any():
+        return problem
+    rows, columns = (slice(m, n - m) for m, n in zip(margin, problem.A.space, strict=True))
+    padded = np.pad(filters, [(0, 0), (0, 0), *((m, m) for m in margin)])
+    wide = _least_squares(
+        padded,
+        problem.shaped(state.w),
+        problem.shaped_data[:, :, rows, columns],
+        table,
+        np.zeros(filters.shape[1]),
+        _WIDE_STEPS,
+    )
+    energy = sliding_window_view((wide.astype(np.float64) ** 2).sum(axis=0), taps, axis=(1, 2)).sum(axis=(-2, -1))
+    moved, w, u = filters.copy(), problem.shaped(state.w).copy(), problem.shaped(state.u).copy()
+    for k, energies in enumerate(energy):
+        at = np.unravel_index(np.argmax(energies), energies.shape)
+        if energies[at] > _MORE_ENERGY * energies[tuple(margin)]:
+            moved[:, k] = wide[:, k, at[0] : at[0] + taps[0], at[1] : at[1] + taps[1]]
+            for maps in (w, u):
+                maps[:, k] = _moved(maps[:, k], (int(at[0]) - margin[0], int(at[1]) - margin[1]))
+    if np.array_equal(moved, filters):
+        return problem
+    cost = float(_cost(problem, state.w, p).sum())
+    unit, norms = _normalised(moved, filters)
+    there = problem.with_filters(unit.astype(filters.dtype))
+    trial = Splitting(_scaled(there, _columns(w), norms), _columns(u), np.zeros_like(problem.y), state.rho)
+    there, after = _turn(there, trial, table, p, cg)
+    if not after < cost:
+        return problem
+    state.w, state.u, state.s, state.rho = trial.w, trial.u, trial.s, trial.rho
+    return there
+
+
+def _moved(maps: Array, by: tuple[int, int]) -> Array:
+    """Planes moved by some rows and columns, with zeros behind."""
+    result = np.zeros_like(maps)
+    target = tuple(slice(max(b, 0), n + min(b, 0)) for b, n in zip(by, maps.shape[1:], strict=True))
+    source = tuple(slice(max(-b, 0), n + min(-b, 0)) for b, n in zip(by, maps.shape[1:], strict=True))
+    result[:, *target] = maps[:, *source]
+    return result
+
+
+def _columns(maps: Array) -> Array:
+    return maps.reshape(len(maps), -1).T
 
 
 def _cost(problem: Problem, w: Array, p: float) -> Array:
@@ -110,12 +192,14 @@ def _filter_step(problem: Problem, state: Splitting, table: Array, p: float, cg:
     """Filters for the maps of a state, whose maps are rescaled with them; and the cost."""
     filters = problem.A.filters
     before = float(_cost(problem, state.w, p).sum())
-    wanted = _least_squares(problem, state.w, table, p, cg)
+    maps = problem.shaped(state.w)
+    sizes = power_sums(_columns(maps.reshape(-1, *maps.shape[2:])), p).reshape(maps.shape[:2]).sum(axis=0)
+    wanted = _least_squares(filters, maps, problem.shaped_data, table, p / problem.lam * sizes, cg)
     share = 1.0
     for _ in range(_HALVINGS + 1):
         candidate, norms = _normalised(filters + share * (wanted - filters), filters)
         candidate = candidate.astype(filters.dtype)
-        trial = Problem(Synthesis(candidate, problem.A.space), problem.shaped_data, problem.lam)
+        trial = problem.with_filters(candidate)
         scaled = _scaled(problem, state.w, norms)
         cost = float(_cost(trial, scaled, p).sum())
         if cost <= before:
@@ -126,8 +210,7 @@ def _filter_step(problem: Problem, state: Splitting, table: Array, p: float, cg:
 
 
 def _scaled(problem: Problem, w: Array, norms: Array) -> Array:
-    maps = problem.shaped(w) * norms.astype(w.dtype)[:, None, None]
-    return np.asarray(maps.reshape(len(maps), -1).T)
+    return _columns(problem.shaped(w) * norms.astype(w.dtype)[:, None, None])
 
 
 def _normalised(filters: Array, former: Array) -> tuple[Array, Array]:
@@ -143,16 +226,15 @@ def _normalised(filters: Array, former: Array) -> tuple[Array, Array]:
     return planes, norms.sum(axis=0) / np.maximum(1, there.sum(axis=0))
 
 
-def _least_squares(problem: Problem, w: Array, table: Array, p: float, cg: int) -> Array:
+def _least_squares(filters: Array, maps: Array, images: Array, table: Array, ridge: Array, cg: int) -> Array:
     """Some conjugate-gradient iterations on the filters' normal equations, from the filters there are.
 
-    ``(lam Z^T Z + p S) f = lam Z^T y`` on connected planes, with Z the convolution with the maps as an operator on filters.
+    ``(Z^T Z + ridge) f = Z^T y`` on connected planes, with Z the convolution with the maps as an operator on filters, and a
+    ridge for each map.
     """
-    filters, maps, images = problem.A.filters, problem.shaped(w), problem.shaped_data
     operators = [ConvFilter(z, filters.shape, flip=True) for z in maps]
     mask = table[:, :, None, None].astype(filters.dtype)
-    sizes = power_sums(maps.reshape(len(maps) * maps.shape[1], -1).T, p).reshape(len(maps), -1).sum(axis=0)
-    ridge = (p / problem.lam * sizes).astype(filters.dtype)[None, :, None, None]
+    ridge = ridge.astype(filters.dtype)[None, :, None, None]
 
     def normal(f: Array) -> Array:
         gram = sum(Z.rmatvec(Z.matvec(f.ravel())) for Z in operators)

@@ -11,14 +11,14 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import at_least_one, boolean, integer, positive
+from ..arguments import at_least_one, boolean, integer, per_axis, positive
 from ..backend import Array
 from ..operators import Conv
 from ..progress import counting
 from .coding import checked_betas, chosen_solver, solve
 from .connectivity import connected
 from .half_quadratic import BETAS
-from .images import as_images
+from .images import as_images, real_array
 from .learning import first_filters, learned
 from .proximal import checked_power
 
@@ -72,14 +72,25 @@ class _Parameters:
             setattr(self, name, value)
         return self
 
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn asks an estimator for: there is no target, and nothing is predicted."""
+        from sklearn.utils import Tags, TargetTags
+
+        return Tags(estimator_type=None, target_tags=TargetTags(required=False))
+
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters
         given = [
             repr(value) if defaults[name].default is inspect.Parameter.empty else f"{name}={value!r}"
             for name, value in self.get_params().items()
-            if defaults[name].default is inspect.Parameter.empty or value is not defaults[name].default
+            if defaults[name].default is inspect.Parameter.empty or not _same(value, defaults[name].default)
         ]
         return f"{type(self).__name__}({', '.join(given)})"
+
+
+def _same(value: object, default: object) -> bool:
+    """Whether a parameter has its default; an array never has."""
+    return not isinstance(value, np.ndarray) and bool(value == default)
 
 
 class DeconvLayer(_Parameters):
@@ -96,16 +107,17 @@ class DeconvLayer(_Parameters):
     p : float
         Power of the penalty, more than 0 and at most 1.
     n_epochs : int
-        Times that `DeconvNet.fit` goes through the images, each of five turns of inference and filters.
+        Times that `DeconvNet.fit` goes through the images, each of five turns of inference and filters; before the first
+        there are as many turns again.
     solver : {"auto", "admm", "fista", "hqs"}
         Of inference with the filters that were learned, see `sparse_codes`.
     connectivity : {"full", "singles+pairs", "random-pairs"} or array_like of bool, of shape ``(maps below, n_maps)``
         Which maps are connected to which below: all; each of those below to one map by itself and to one with each
         other (9 below make 45); each map to two below, drawn so that all pairs come equally often; or a table.
     betas : sequence of float
-        For "hqs": the weights of its stages.
+        For "hqs": the weights of its stages, for maps whose largest is about 1.
     cg_iterations : int
-        Conjugate-gradient iterations of each system, in maps and in filters.
+        Conjugate-gradient iterations in the filters, and in each system for the maps, where there may be more.
 
     Examples
     --------
@@ -148,11 +160,8 @@ class DeconvLayer(_Parameters):
         at_least_one("cg_iterations", self.cg_iterations)
 
     def _size(self) -> tuple[int, int]:
-        given = self.kernel_size
-        sizes = tuple(given) if np.iterable(given) else (given, given)
-        if len(sizes) != 2:
-            raise ValueError(f"kernel_size must be one number or two, got {given!r}")
-        return at_least_one("kernel_size", sizes[0]), at_least_one("kernel_size", sizes[1])
+        rows, columns = per_axis("kernel_size", self.kernel_size, 2)
+        return rows, columns
 
 
 class DeconvNet(_Parameters):
@@ -163,7 +172,8 @@ class DeconvNet(_Parameters):
     layers : sequence of DeconvLayer
         From the images up.
     rng : int, numpy.random.SeedSequence or numpy.random.Generator
-        Draws the first filters and the connections. The same number gives the same result.
+        Draws the first filters and the connections. The same number gives the same result, to the last digit with the same
+        number of threads.
 
     Attributes
     ----------
@@ -182,11 +192,17 @@ class DeconvNet(_Parameters):
 
     with 'valid' convolutions, so that its maps z are larger than itself. The maps of one layer are the images of the
     next. The synthesis is ``Conv(filters, maps_shape, flip=True)`` and its transpose the analysis; the step in the filters
-    goes through `ConvFilter`. What is different from the original: inference by ADMM in place of half-quadratic splitting
-    with two conjugate-gradient iterations a stage (``solver="hqs"`` has the latter, accelerated); filters are
-    updated for all images together, five times an epoch, by conjugate gradients on the cost in which the norms of the
-    filters count, so that the cost never rises, and maps are rescaled with the filters' norms; maps are not rescaled between
-    layers.
+    goes through `ConvFilter`. What is different from the original:
+
+    - `fit` finds maps by ADMM, where the original has half-quadratic splitting; the layer's `solver` is that of `infer`.
+    - Filters are updated for all images together, five times an epoch, by conjugate gradients on the cost in which the norms
+      of the filters count. With planes of unit norm maps are rescaled, so that the reconstruction is unchanged; with several
+      maps below, whose planes had different norms, it is as near to that as one factor for each map makes it. A step that
+      would raise the cost is halved: but for rounding, the cost never rises.
+    - Before the first epoch there are as many turns of inference and filters as in all epochs, for p = 1, with a weight of the
+      data that grows to the layer's. Filters that would fit better a pixel or two beside where they are learned are moved
+      there. Planted filters are found with both, and with neither of them are not.
+    - Maps are not rescaled between layers.
 
     Examples
     --------
@@ -219,7 +235,7 @@ class DeconvNet(_Parameters):
         Parameters
         ----------
         images : array_like of shape ``(I, C, H, W)`` or ``(I, H, W)``
-            The images; float32 is computed in single precision, everything else in double.
+            The images; float32 and float16 are computed in single precision, everything else in double.
         callback : callable, optional
             Called after each epoch with the number of the layer, the number of the epoch and the cost.
         progress : bool
@@ -241,13 +257,14 @@ class DeconvNet(_Parameters):
         Warns
         -----
         UserWarning
-            If all maps of a layer are zero, as they are when its `lam` is too small.
+            If all maps of a layer are zero, as they are when its `lam` is too small; or if those that the next layer is
+            learned from are not converged.
         """
         data = as_images(images)
         layers = self._checked_layers()
         if callback is not None and not callable(callback):
             raise TypeError(f"callback must be callable, got {callback!r}")
-        generator = np.random.default_rng(self.rng)
+        generator = self._generator()
         below = [data.shape[1], *(layer.n_maps for layer in layers)]
         tables = [
             connected(layer.connectivity, n, layer.n_maps, generator) for n, layer in zip(below, layers, strict=False)
@@ -260,7 +277,15 @@ class DeconvNet(_Parameters):
                 bank = first_filters(table, layer._size(), data.dtype, generator)
                 costs: list[float] = []
                 for epoch, state in enumerate(
-                    learned(bank, table, data, lam=layer.lam, p=layer.p, cg=layer.cg_iterations, epochs=layer.n_epochs)
+                    learned(
+                        bank,
+                        table,
+                        data,
+                        lam=float(layer.lam),
+                        p=float(layer.p),
+                        cg=layer.cg_iterations,
+                        epochs=layer.n_epochs,
+                    )
                 ):
                     bank = state.filters
                     costs.append(state.cost)
@@ -269,15 +294,16 @@ class DeconvNet(_Parameters):
                     if callback is not None:
                         callback(number, epoch, state.cost)
                 if state.empty:
+                    remedy = "Give it a larger lam" if data.any() else "What it is to approximate is zero"
                     warnings.warn(
                         f"all maps of layer {number + 1} of {len(layers)} are zero, and its filters are what they began as: with "
-                        f"lam={layer.lam:g} and p={layer.p:g} no map is worth its penalty. Give it a larger lam",
+                        f"lam={layer.lam:g} and p={layer.p:g} no map is worth its penalty. {remedy}",
                         stacklevel=2,
                     )
                 filters.append(bank)
                 history.append(costs)
                 if number + 1 < len(layers):
-                    data = _inferred(layer, bank, data)
+                    data = _inferred(number, layer, bank, data)
         # All at once, so that what fails leaves the network as it was.
         self.filters_, self.connectivity_, self.cost_history_ = filters, tables, history
         return self
@@ -301,14 +327,19 @@ class DeconvNet(_Parameters):
             If the network is not fitted, or the images have other channels.
         MemoryError
             If there is no memory for the maps.
+
+        Warns
+        -----
+        UserWarning
+            If maps are not converged.
         """
         filters = self._fitted()
         data = as_images(images)
         if data.shape[1] != len(filters[0]):
             raise ValueError(f"images must have the {len(filters[0])} channels of those of fit, got {data.shape[1]}")
         found: list[Array] = []
-        for layer, bank in zip(self._checked_layers(), filters, strict=True):
-            data = _inferred(layer, bank, data)
+        for number, (layer, bank) in enumerate(zip(self.layers, filters, strict=True)):
+            data = _inferred(number, layer, bank, data)
             found.append(data)
         return found
 
@@ -333,11 +364,9 @@ class DeconvNet(_Parameters):
         """
         filters = self._fitted()
         below = filters[: self._number(layer) + 1]
-        data = np.asarray(maps)
-        top = below[-1]
+        data, top = real_array(maps, "maps"), below[-1]
         if data.ndim != 4 or data.shape[1] != top.shape[1]:
             raise ValueError(f"maps must have the shape (I, {top.shape[1]}, h, w), got {data.shape}")
-        data = as_images(data, "maps")
         for bank in reversed(below):
             if data.shape[2] < bank.shape[2] or data.shape[3] < bank.shape[3]:
                 raise ValueError(
@@ -374,12 +403,32 @@ class DeconvNet(_Parameters):
         return self.reconstruct(single, layer)
 
     def _checked_layers(self) -> list[DeconvLayer]:
-        layers = list(self.layers)
+        given: object = self.layers
+        layers = list(given) if isinstance(given, Sequence) else []
         if not layers or not all(isinstance(layer, DeconvLayer) for layer in layers):
-            raise TypeError(f"layers must be one or more DeconvLayers, got {self.layers!r}")
+            raise TypeError(f"layers must be a list of one or more DeconvLayers, got {self.layers!r}")
         for layer in layers:
             layer._check()  # parameters may have been set since
         return layers
+
+    def check(self) -> None:
+        """Refuse parameters that make no sense, as `fit` does.
+
+        Raises
+        ------
+        ValueError, TypeError
+            For layers or an rng that are none.
+        """
+        self._checked_layers()
+        self._generator()
+
+    def _generator(self) -> np.random.Generator:
+        try:
+            return np.random.default_rng(self.rng)
+        except (TypeError, ValueError) as error:
+            raise type(error)(
+                f"rng must be an integer from 0, a SeedSequence or a Generator, got {self.rng!r}"
+            ) from None
 
     def _number(self, layer: int) -> int:
         """The number of a layer, from 0."""
@@ -391,10 +440,13 @@ class DeconvNet(_Parameters):
     def _fitted(self) -> list[Array]:
         if not hasattr(self, "filters_"):
             raise ValueError("this DeconvNet has no filters yet: call fit first")
+        shapes = [bank.shape[1:] for bank in self.filters_]
+        if shapes != [(layer.n_maps, *layer._size()) for layer in self._checked_layers()]:
+            raise ValueError("this DeconvNet has other layers than those that were fitted: call fit again")
         return self.filters_
 
 
-def _inferred(layer: DeconvLayer, bank: Array, data: Array) -> Array:
+def _inferred(number: int, layer: DeconvLayer, bank: Array, data: Array) -> Array:
     """The maps of a layer."""
     found = solve(
         bank.astype(data.dtype),
@@ -407,4 +459,6 @@ def _inferred(layer: DeconvLayer, bank: Array, data: Array) -> Array:
         rtol=_INFERENCE_RTOL,
         limit=_INFERENCE_LIMIT,
     )
+    if not found.converged:
+        warnings.warn(f"the maps of layer {number + 1}: {found.reason}", stacklevel=3)
     return found.maps

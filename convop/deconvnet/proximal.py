@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from ..arguments import positive
+from ..arguments import number, positive
 from ..backend import Array, as_array
 from ..dtypes import kept_dtype
 from .elementwise import shrunk
@@ -63,10 +63,7 @@ def prox(v: npt.ArrayLike, beta: float, p: float) -> Array:
 
 def checked_power(p: float) -> float:
     """A power between 0 and 1."""
-    try:
-        power = float(p)
-    except (TypeError, ValueError):
-        raise TypeError(f"p must be a number, got {p!r}") from None
+    power = number("p", p)
     if not 0 < power <= 1:
         raise ValueError(f"p must be more than 0 and at most 1, got {p!r}")
     return power

@@ -49,8 +49,12 @@ class Momentum:
         self.Aw = self.Av = Aw
         self._t = 1.0
 
-    def goes(self, new: Array, Anew: Array) -> None:
-        """On to a new point."""
+    def goes(self, new: Array, Anew: Array, *, momentum: bool = True) -> None:
+        """On to a new point, and beyond it if there is momentum."""
+        if not momentum:
+            self.w = self.v = new
+            self.Aw = self.Av = Anew
+            return
         difference = new - self.w
         if np.vdot((self.v - new).T, difference.T) > 0:
             self._t = 1.0
@@ -62,20 +66,20 @@ class Momentum:
         self.w, self.Aw = new, Anew
 
 
-def accelerated(problem: Problem, monitor: Monitor, limit: int) -> tuple[Array, int, bool]:
-    """FISTA: proximal gradient steps with momentum, for p = 1.
+def accelerated(problem: Problem, w: Array, monitor: Monitor, limit: int) -> tuple[Array, int, bool]:
+    """FISTA: proximal gradient steps with momentum, for p = 1, from maps w.
 
     Returns
     -------
     (ndarray, int, bool)
         The maps, how many steps were taken, and whether the monitor ended them.
     """
-    A, y, lam, L = problem.A, problem.y, problem.lam, problem.lam * problem.A.gain
-    at = Momentum(problem.zeros, np.zeros_like(y))
+    A, y, L = problem.A, problem.y, problem.lam * problem.A.gain
+    at = Momentum(w, A(w))
     for step in range(1, limit + 1):
         residual = y - at.Av
         pulled = A.adjoint(residual)
-        dual = problem.dual(lam * residual, lam * np.abs(pulled).max(axis=0))
+        dual = problem.dual(residual, np.abs(pulled).max(axis=0))
         pulled *= y.dtype.type(1 / A.gain)
         pulled += at.v
         new = shrunk(pulled, L, 1.0)

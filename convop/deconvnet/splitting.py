@@ -16,7 +16,7 @@ __all__ = ["Splitting", "alternate", "begun", "reweighted"]
 
 # Over-relaxation; where rho begins; how often it is balanced, by how much at most, and from
 # which imbalance on.
-_RELAXATION, _FIRST_RHO, _BALANCE_EVERY, _BALANCE_MOST, _BALANCE_FROM = 1.8, 10.0, 3, 2.0, 1.2
+_RELAXATION, _FIRST_RHO, _BALANCE_EVERY, _BALANCE_MOST, _BALANCE_FROM, _BALANCE_CALMS = 1.8, 10.0, 3, 2.0, 1.2, 10.0
 # Reweighting: rounds of iterations, and by what the offset begins and shrinks, relative to the largest map.
 _ROUNDS, _ROUND_STEPS, _FIRST_OFFSET, _OFFSET_SHRINKS = 6, 30, 0.1, 0.3
 
@@ -34,15 +34,14 @@ class Splitting:
 def begun(problem: Problem) -> Splitting:
     """ADMM's state at zero.
 
-    Rho has the unit of one over maps, which are images over filters: it begins from the mean square of a filter's norm over
-    the largest gradient.
+    Rho has the unit of one over maps.
     """
     zeros = problem.zeros
     return Splitting(
         zeros,
         zeros.copy(order="K"),
         np.zeros_like(problem.y),
-        _FIRST_RHO * (problem.A.energy / (problem.steepest or 1.0) or 1.0),
+        _FIRST_RHO / problem.largest,
     )
 
 
@@ -68,7 +67,7 @@ def alternate(
     systems = Systems(problem, state.s, rho, cg)
     split = SplitStep(state.w, state.u, weights)
     Aw, Au = A(split.w), A(split.u)
-    step, ended = 0, False
+    step, changes, ended = 0, 0, False
     for step in range(1, limit + 1):
         # z = w - u + A^T s with (A A^T + rho/lam) s = y - A (w - u); A z follows from A A^T s.
         systems.solve(y - (Aw - Au))
@@ -77,15 +76,18 @@ def alternate(
         Av = Aw + (1 - relaxed) * Au + relaxed * systems.image
         Aw = A(split.w)
         Au = Av - Aw
-        if done is not None and done(problem.misfit(Aw) + sums[:, 1], problem.dual(rho * systems.s, rho * sums[:, 0])):
+        if done is not None and done(problem.misfit(Aw) + sums[:, 1], problem.dual(systems.s, sums[:, 0])):
             ended = True
             break
         if step % _BALANCE_EVERY == 1:
             factor = _imbalance(*np.sqrt(sums[:, 2:].sum(axis=0)))
             if not 1 / _BALANCE_FROM < factor < _BALANCE_FROM:
+                changes += 1
+                factor **= 1 / (1 + changes / _BALANCE_CALMS)
                 rho *= factor
                 split.rescale(factor)
                 Au = Au / y.dtype.type(factor)
+                systems.rescale(factor)
                 systems.set(rho)
     state.w, state.u, state.s, state.rho = split.w, split.u, systems.s, rho
     return step, ended
@@ -99,7 +101,7 @@ def _imbalance(primal: float, z: float, w: float, moved: float, u: float) -> flo
     return min(max(math.sqrt(share), 1 / _BALANCE_MOST), _BALANCE_MOST)
 
 
-def reweighted(problem: Problem, w: Array, p: float, cg: int) -> tuple[Array, int]:
+def reweighted(problem: Problem, w: Array, p: float, cg: int, limit: int) -> tuple[Array, int]:
     """Maps for p < 1 from those for p = 1, by weights ``p (|w| + e)^(p - 1)`` with smaller and smaller e."""
     state = begun(problem)
     state.w = w
@@ -109,7 +111,7 @@ def reweighted(problem: Problem, w: Array, p: float, cg: int) -> tuple[Array, in
     steps, offset = 0, _FIRST_OFFSET * largest
     for _ in range(_ROUNDS):
         weights = p * (np.abs(state.w) + w.dtype.type(offset)) ** w.dtype.type(p - 1)
-        taken, _ = alternate(problem, state, cg, _ROUND_STEPS, weights=weights)
+        taken, _ = alternate(problem, state, cg, min(_ROUND_STEPS, limit - steps), weights=weights)
         steps += taken
         offset *= _OFFSET_SHRINKS
     return state.w, steps

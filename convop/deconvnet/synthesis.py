@@ -14,6 +14,9 @@ from ..parallel import transform_workers
 
 __all__ = ["Synthesis"]
 
+# Arrays of the size of the symbol that there are at once, at most.
+_SYMBOLS = 5
+
 
 class Synthesis:
     """``A``: the sum over all maps of 'valid' convolutions with their filters, and ``A A^T``.
@@ -76,6 +79,12 @@ class Synthesis:
         sizes = (max(n + k - 1, 4 * k) for n, k in zip(self.space, self.filters.shape[2:], strict=True))
         rows, columns = (int(next_fast_len(size, real=True)) for size in sizes)
         return rows, columns
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the symbol and its inverse take, with those that making them takes: they have a matrix for each frequency."""
+        rows, columns = self._grid
+        return _SYMBOLS * 16 * len(self.filters) ** 2 * rows * (columns // 2 + 1)
 
     @cached_property
     def _symbol(self) -> Array:
