@@ -50,7 +50,7 @@ def require_writable(name: str, path: Path, *suffixes: str) -> None:
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{name} {path}: there is no folder {path.parent}")
     try:
-        with tempfile.TemporaryFile(dir=path.parent, prefix=f".{path.name}."):
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
     except OSError as error:
         raise OSError(f"{name} {path} cannot be written: {error.strerror}") from error

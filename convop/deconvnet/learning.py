@@ -176,6 +176,8 @@ def _cost(problem: Problem, w: Array, p: float) -> Array:
 
 def _inferred(problem: Problem, state: Splitting, p: float, cg: int) -> None:
     """Better maps, of each image that has become better."""
+    if not state.w.any() and problem.lam * problem.steepest <= 1:
+        return  # zero is the solution for p = 1
     before, old = state.w, _cost(problem, state.w, p)
     if p == 1 or not before.any():
         alternate(problem, state, cg, _INFERENCE_STEPS)
