@@ -31,7 +31,15 @@ from convop.deconvnet.coding import _alike, solve
 from convop.deconvnet.connectivity import connected
 from convop.deconvnet.elementwise import SplitStep, power_sums, shrunk
 from convop.deconvnet.half_quadratic import BETAS
-from convop.deconvnet.learning import _filter_step, _inferred, _least_squares, _normalised, _recentred, learned
+from convop.deconvnet.learning import (
+    _filter_step,
+    _inferred,
+    _least_squares,
+    _normalised,
+    _recentred,
+    _renewed,
+    learned,
+)
 from convop.deconvnet.problem import ARRAYS, Monitor, Problem
 from convop.deconvnet.splitting import alternate, begun, reweighted
 from convop.deconvnet.step_loops import RUN, SUMS
@@ -749,6 +757,39 @@ def test_filters_are_moved_to_where_they_are_whole():
     again = state.w
     assert _recentred(moved, state, table, 1.0, 2) is moved
     assert state.w is again
+
+
+def test_filters_without_maps_begin_anew():
+    images = rough(2)
+    table = np.array([[True, True, True], [False, True, True]])
+    images = np.concatenate([images, rough(4)[2:]], axis=1)
+    filters = bank((2, 3, 3, 3)) * table[:, :, None, None]
+    problem = Problem(Synthesis(filters, (12, 12)), images, 4.0)
+    state = begun(problem)
+    assert _renewed(problem, state, table) is problem  # there is nothing yet
+    state.w = np.zeros_like(state.w)
+    maps = problem.shaped(state.w)
+    maps[0, 0, 5, 6] = 2.0
+    state.w = maps.reshape(2, -1).T
+    left = images - synthesis_of(filters, problem.shaped(state.w))
+    found = _renewed(problem, state, table)
+    np.testing.assert_array_equal(found.A.filters[:, 0], filters[:, 0])
+    np.testing.assert_array_equal(found.A(state.w), problem.A(state.w))
+    windows = [left[i, :, r : r + 3, c : c + 3] for i in range(2) for r in range(10) for c in range(10)]
+    best = max(windows, key=lambda patch: (patch**2).sum())
+    expected = best / np.linalg.norm(best, axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(found.A.filters[:, 1], expected, rtol=1e-9)
+    # The next takes another place, and nothing that is there already.
+    assert np.abs(found.A.filters[:, 2] - expected).max() > 0.1
+    np.testing.assert_allclose(np.linalg.norm(found.A.filters, axis=(2, 3)), table, rtol=1e-12)
+    # What is left has to be worth a map, and as large as a filter.
+    faint = Problem(problem.A, images, 0.05)
+    assert _renewed(faint, state, table) is faint
+    small = Problem(Synthesis(filters, (2, 12)), images[:, :, :2], 4.0)
+    state = begun(small)
+    state.w = np.zeros_like(state.w)
+    state.w[0] = 1
+    assert _renewed(small, state, table) is small
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (3, 2)])

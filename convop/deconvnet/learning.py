@@ -28,6 +28,8 @@ _TURNS, _INFERENCE_STEPS, _HALVINGS = 5, 20, 4
 # from where the largest gradient is so many times its threshold: what is most worth its penalty is learned first, by one
 # filter and not by several.
 _FIRST_WORTH = 2.0
+# A filter without maps begins anew as a patch whose norm, with one map below, is so many times the least that is worth a map.
+_NEWS = 2.0
 # Filters are moved by so many pixels at most, to a window with so much more energy, in filters with a margin that so many
 # iterations have found.
 _MARGIN, _MORE_ENERGY, _WIDE_STEPS = 2, 1.02, 4
@@ -89,13 +91,14 @@ def learned(
     require(ARRAYS * len(data) * problem.image_nbytes + 2 * problem.A.nbytes, f"learning from the maps of {problem}")
     state = begun(problem)
     for weight in _growing(problem, p, _TURNS * epochs):
-        problem = _recentred(problem.weighing(weight), state, table, 1.0, cg)
+        problem = _renewed(problem.weighing(weight), state, table)
+        problem = _recentred(problem, state, table, 1.0, cg)
         problem, _ = _turn(problem, state, table, 1.0, cg)
     problem = problem.weighing(lam)
     for epoch in range(epochs):
         cost = np.inf
         if epoch < epochs - 1:
-            problem = _recentred(problem, state, table, p, cg)
+            problem = _recentred(_renewed(problem, state, table), state, table, p, cg)
         for _ in range(_TURNS):
             problem, cost = _turn(problem, state, table, p, cg)
         yield Learned(problem.A.filters, cost * float(np.exp2(p * power)), not state.w.any())
@@ -112,6 +115,37 @@ def _turn(problem: Problem, state: Splitting, table: Array, p: float, cg: int) -
     _inferred(problem, state, p, cg)
     filters, cost = _filter_step(problem, state, table, p, cg)
     return problem.with_filters(filters), cost
+
+
+def _renewed(problem: Problem, state: Splitting, table: Array) -> Problem:
+    """Filters whose maps are zero begin anew, as the patch with most energy of what the others leave of the images.
+
+    Where maps are a minimum, no filter there is has a product of more than 1/lam with what they leave. A patch with a norm
+    well above that is like none of them; and as its maps are zero, the cost stays what it is.
+    """
+    unused = ~problem.shaped(state.w).any(axis=(0, 2, 3))
+    if not unused.any() or unused.all():
+        return problem
+    filters, u = problem.A.filters.copy(), problem.shaped(state.u).copy()
+    taps = filters.shape[2:]
+    if any(n < k for n, k in zip(problem.A.space, taps, strict=True)):
+        return problem
+    left = problem.shaped_data - problem.A(state.w).T.reshape(problem.shaped_data.shape)
+    for k in np.flatnonzero(unused):
+        planes = table[:, k]
+        energy = sliding_window_view((left[:, planes] ** 2).sum(axis=1), taps, axis=(1, 2)).sum(axis=(-2, -1))
+        image, row, column = np.unravel_index(np.argmax(energy), energy.shape)
+        if energy[image, row, column] <= planes.sum() * (_NEWS / problem.lam) ** 2:
+            continue
+        window = (image, slice(None), slice(row, row + taps[0]), slice(column, column + taps[1]))
+        patch = left[window] * planes[:, None, None]
+        filters[:, k] = _normalised(patch[:, None], filters[:, [k]])[0][:, 0]
+        u[:, k] = 0
+        left[window] = 0
+    if np.array_equal(filters, problem.A.filters):
+        return problem
+    state.u = _columns(u)
+    return problem.with_filters(filters)
 
 
 def _recentred(problem: Problem, state: Splitting, table: Array, p: float, cg: int) -> Problem:

@@ -201,7 +201,8 @@ class DeconvNet(_Parameters):
       would raise the cost is halved: but for rounding, the cost never rises.
     - Before the first epoch there are as many turns of inference and filters as in all epochs, for p = 1, with a weight of the
       data that grows to the layer's. Filters that would fit better a pixel or two beside where they are learned are moved
-      there. Planted filters are found with both, and with neither of them are not.
+      there, and those whose maps are zero begin anew, as a patch of what the others leave. Without these planted filters
+      are found seldom.
     - Maps are not rescaled between layers.
 
     Examples
