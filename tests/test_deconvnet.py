@@ -712,6 +712,13 @@ def test_connections():
 # Learning
 
 
+def test_tables_of_connections_are_copied():
+    table = np.ones((1, 3), dtype=bool)
+    net = DeconvNet([DeconvLayer(3, 3, lam=4.0, p=1.0, n_epochs=1, connectivity=table)]).fit(rough(1))
+    net.connectivity_[0][:] = False
+    assert table.all()
+
+
 def test_the_step_in_the_filters_is_least_squares():
     """With as many iterations as unknowns it is the solution of ``(lam Z^T Z + p S) f = lam Z^T y``, connected planes alone."""
     rng = np.random.default_rng(0)
@@ -757,6 +764,51 @@ def test_filters_are_moved_to_where_they_are_whole():
     again = state.w
     assert _recentred(moved, state, table, 1.0, 2) is moved
     assert state.w is again
+
+
+def test_maps_move_with_their_filters_and_back_if_it_is_no_better(monkeypatch):
+    """What filter and maps make up is the same before the turn that decides; and after one that is worse nothing has changed."""
+    rng = np.random.default_rng(0)
+    whole = np.zeros((1, 1, 6, 5))
+    whole[0, 0, 1:4, 1:3] = rng.standard_normal((3, 2))
+    whole /= np.linalg.norm(whole)
+    beside = np.roll(whole, (3, 2), axis=(2, 3))  # at the edges, and all of it there
+    maps = rng.standard_normal((2, 1, 25, 24)) * (rng.random((2, 1, 25, 24)) < 0.02)
+    maps[:, :, :4], maps[:, :, -4:], maps[:, :, :, :4], maps[:, :, :, -4:] = 0, 0, 0, 0
+    images = synthesis_of(beside, maps)
+    problem = Problem(Synthesis(beside, (20, 20)), images, 5.0)
+    state = begun(problem)
+    state.w = maps.reshape(2, -1).T
+    wide = np.zeros((1, 1, 10, 9))
+    wide[:, :, 2:8, 2:7] = beside
+    wide[:, :, 8:, 7:] = 0.5  # with which another window has more energy
+    monkeypatch.setattr("convop.deconvnet.learning._least_squares", lambda *_: wide)
+    tried = []
+
+    def turn(cost):
+        return lambda there, trial, *_: tried.append((there, trial)) or (there, cost)
+
+    monkeypatch.setattr("convop.deconvnet.learning._turn", turn(math.inf))
+    w, u = state.w, state.u
+    assert _recentred(problem, state, np.ones((1, 1), bool), 1.0, 2) is problem
+    assert state.w is w
+    assert state.u is u
+    ((there, trial),) = tried
+    shift = np.argwhere(problem.shaped(trial.w)[0, 0])[0] - np.argwhere(maps[0, 0])[0]
+    assert shift.tolist() == [2, 2]
+    kept = np.zeros_like(wide)
+    kept[:, :, 4:, 4:] = there.A.filters
+    unit = wide[:, :, 4:, 4:]
+    np.testing.assert_allclose(there.A.filters, unit / np.linalg.norm(unit))
+    # In the middle, where the moved maps are all there, the moved filter makes up what the wide one did.
+    np.testing.assert_allclose(
+        there.A(trial.w).T.reshape(images.shape)[:, :, 2:-2, 2:-2],
+        synthesis_of(np.where(kept != 0, wide, 0), maps),
+        atol=1e-12,
+    )
+    monkeypatch.setattr("convop.deconvnet.learning._turn", turn(0.0))
+    assert _recentred(problem, state, np.ones((1, 1), bool), 1.0, 2) is tried[1][0]
+    assert state.w is tried[1][1].w
 
 
 def test_filters_without_maps_begin_anew():

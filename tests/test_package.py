@@ -87,6 +87,8 @@ HOMES = {
     "pytest": {"testing.py"},
     "pylops": {"linear_operator.py"},
     "torch": {"torch.py", "engines/torch.py", "bench/peers.py"},
+    "sklearn": {"deconvnet/net.py"},
+    "sporco": {"bench/coding.py"},
     "cupy": set(),
     "mpi4py": set(),
     "pylops_mpi": set(),

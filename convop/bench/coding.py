@@ -17,6 +17,7 @@ from scipy.ndimage import gaussian_filter
 
 from ..backend import Array
 from ..deconvnet import Codes, DeconvLayer, DeconvNet, sparse_codes
+from ..files import read_photograph
 from .timing import Line, in_turn
 
 __all__ = ["coding_lines"]
@@ -65,9 +66,7 @@ def coding_lines(*, quick: bool = False, repeats: int = 7) -> Iterator[Line]:
     AssertionError
         If a solver does not come to the same minimum.
     """
-    from skimage import data
-
-    photograph = data.camera() / 255.0
+    photograph = read_photograph(None)
     detail = photograph - gaussian_filter(photograph, 4)
     crops = np.stack([detail[s : s + 96, s : s + 96] for s in (64, 160, 256)])
     layer = DeconvLayer(4, 5, lam=_LAM, p=1.0, n_epochs=1) if quick else DeconvLayer(32, 8, lam=_LAM, p=1.0)
