@@ -5,16 +5,17 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .matrix import kernel2matrix
-from .parallel import set_num_threads
-from .spec import ConvSpec
+from .geometry.spec import ConvSpec
+from .matrix.build import kernel2matrix
+from .threads.sizes import set_num_threads
 
 if TYPE_CHECKING:
-    from . import engines, spectrum, testing
-    from .filter_operator import ConvFilter
-    from .inverse import tikhonov
-    from .operators import Conv, ConvTranspose
-    from .preconditioning import preconditioner
+    from . import engines, spectrum
+    from .inverse.preconditioner import preconditioner
+    from .inverse.tikhonov import tikhonov
+    from .operators.conv import Conv, ConvTranspose
+    from .operators.conv_filter import ConvFilter
+    from .testing import laws as testing
 
 __all__ = [
     "Conv",
@@ -34,11 +35,11 @@ __version__ = "0.1.0"
 
 # PyLops takes seconds to import where PyTorch is installed: what needs it is loaded on first use.
 _LAZY = {
-    "Conv": "operators",
-    "ConvFilter": "filter_operator",
-    "ConvTranspose": "operators",
-    "preconditioner": "preconditioning",
-    "tikhonov": "inverse",
+    "Conv": "operators.conv",
+    "ConvFilter": "operators.conv_filter",
+    "ConvTranspose": "operators.conv",
+    "preconditioner": "inverse.preconditioner",
+    "tikhonov": "inverse.tikhonov",
 }
 _MODULES = ("damping", "deconvnet", "engines", "kernels", "plot", "spectrum", "storage", "testing", "torch")
 

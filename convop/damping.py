@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import eigh_tridiagonal
 
-from .backend import Array, as_array, namespace, to_cpu
-from .block_operator import place
-from .frequency import Window, blocks, exact_parts, weights
-from .inverse import System
-from .operators import Conv, ConvTranspose, tempered
+from .arrays.backend import Array, as_array, namespace, to_cpu
+from .inverse.tikhonov import System
+from .operators.block_diagonal import place
+from .operators.conv import Conv, ConvTranspose, tempered
+from .spectral.blocks import Window, blocks, exact_parts, weights
 
 __all__ = ["discrepancy", "gcv", "noise_level"]
 

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 from scipy.fft import dctn
 
-from .backend import Array, as_array
+from .arrays.backend import Array, as_array
 
 __all__ = [
     "IMAGE_SUFFIXES",

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .backend import Array
+from .arrays.backend import Array
 
 __all__ = ["gaussian", "gaussian_shape", "motion", "motion_shape"]
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .backend import Array, from_cpu, to_cpu
+from .arrays.backend import Array, from_cpu, to_cpu
 from .files import written
 from .spectrum import singular_values, symbol_values
 

@@ -13,15 +13,15 @@ import scipy.sparse as sp
 from scipy.sparse.linalg import ArpackError, lobpcg, splu, svds
 from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
 
-from . import singular
-from .arguments import boolean, integer, one_of
-from .backend import Array, from_cpu, to_cpu
-from .block_operator import BlockOperator
-from .frequency import Window, exact_parts
-from .inverse import exact_inverse
-from .matrix_operator import MatrixOperator
-from .operators import Conv, ConvTranspose
-from .preconditioning import preconditioner
+from .arrays.backend import Array, from_cpu, to_cpu
+from .geometry.arguments import boolean, integer, one_of
+from .inverse.preconditioner import preconditioner
+from .inverse.tikhonov import exact_inverse
+from .operators.base import MatrixOperator
+from .operators.block_diagonal import BlockOperator
+from .operators.conv import Conv, ConvTranspose
+from .spectral import singular_values as singular
+from .spectral.blocks import Window, exact_parts
 
 __all__ = ["cond", "logabsdet", "norm", "pinv", "singular_values", "symbol", "symbol_values"]
 

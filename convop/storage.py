@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from . import memory
-from .arguments import integer
-from .backend import Array
+from .arrays import memory
+from .arrays.backend import Array
 from .deconvnet import DeconvLayer, DeconvNet
 from .files import written
+from .geometry.arguments import integer
 
 __all__ = ["load_network", "save_network"]
 

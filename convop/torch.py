@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from .arguments import IntOrSequence, one_of, sizes
-from .linear_operator import LinearOperator
-from .operators import Conv, ConvTranspose
+from .geometry.arguments import IntOrSequence, one_of, sizes
+from .operators.conv import Conv, ConvTranspose
+from .operators.linear_operator import LinearOperator
 
 __all__ = ["OperatorLayer", "apply", "from_torch"]
 

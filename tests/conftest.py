@@ -4,7 +4,7 @@ from importlib.util import find_spec
 from hypothesis import HealthCheck, settings
 
 if find_spec("cupy") is not None:  # PyLops, before a test imports it where CuPy cannot be used
-    import convop.linear_operator  # noqa: F401
+    import convop.operators.linear_operator  # noqa: F401
 
 # Deterministic in CI: a failure there is a failure everywhere. `dev` draws anew each time.
 settings.register_profile(

@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from convop import Conv, cli, kernel2matrix
-from convop.deblurring import point_spread
+from convop.apps.deblurring import point_spread
 
 runner = CliRunner()
 
@@ -276,7 +276,7 @@ def test_without_the_extra_the_command_says_what_to_install():
 
 
 def test_pictures_without_matplotlib_are_refused_before_the_work(monkeypatch):
-    monkeypatch.setattr("convop.cli.saying.find_spec", lambda name: None)
+    monkeypatch.setattr("convop.cli.console.find_spec", lambda name: None)
     assert "pictures need matplotlib" in refused("demo")
     assert "pictures need matplotlib" in refused("matrix", "[1]", "--shape", "3", "-o", "m.npz", "--plot", "m.png")
 
@@ -466,7 +466,7 @@ def test_deconvnet_refuses_what_makes_no_sense(photograph):
 def test_what_is_too_large_is_one_line():
     import typer
 
-    from convop.cli.saying import one_line_errors
+    from convop.cli.console import one_line_errors
 
     with pytest.raises(typer.Exit), one_line_errors():
         raise OverflowError("the maps are too large")

@@ -10,23 +10,23 @@ import numba
 import numpy as np
 import pytest
 
-from convop import parallel
-from convop.engines import crew
-from convop.engines.handover import FREE, LISTENS, SLOT_STAMP, STAMP, counters, share
-from convop.engines.tiles import take
+from convop.threads import pool as crew
+from convop.threads import sizes
+from convop.threads.fork_join import FREE, LISTENS, SLOT_STAMP, STAMP, counters, share
+from convop.threads.llvm import atomic_fetch_add
 
 
 @numba.njit(nogil=True)
 def _count(counter, items, length, done, seats):
-    seat = take(counter[8:])
-    item = take(counter)
+    seat = atomic_fetch_add(counter[8:])
+    item = atomic_fetch_add(counter)
     while item < items:
         total = 0.0
         for i in range(1, length):
             total += 1.0 / (i + item)
         done[item] += 1 if total >= 0 else 2
         seats[seat] += 1
-        item = take(counter)
+        item = atomic_fetch_add(counter)
 
 
 @numba.njit(nogil=True)
@@ -45,8 +45,8 @@ def counted(slots, items=200, length=2000):
 def own_crew(monkeypatch):
     """A crew of this test alone, with three helpers for whatever work."""
     monkeypatch.setattr(crew, "_crew", crew._Crew())
-    monkeypatch.setattr(parallel, "_SMALL_WORK", 0)
-    monkeypatch.setattr(parallel, "workers", lambda: 4)
+    monkeypatch.setattr(sizes, "_SMALL_WORK", 0)
+    monkeypatch.setattr(sizes, "workers", lambda: 4)
     yield
     for helper in crew._crew.helpers:
         helper.end()
@@ -140,7 +140,7 @@ def test_helpers_fall_asleep_and_wake_again(own_crew):
 
 
 def test_little_work_wakes_no_helper(own_crew, monkeypatch):
-    monkeypatch.setattr(parallel, "_SMALL_WORK", 10**6)
+    monkeypatch.setattr(sizes, "_SMALL_WORK", 10**6)
     monkeypatch.setattr(crew, "_Helper", lambda: pytest.fail("a thread for little work"))
     assert len(crew.crew_for(1000, 10**6 - 1)) == 0
     assert len(crew.crew_for(1, 10**9)) == 0
@@ -149,7 +149,7 @@ def test_little_work_wakes_no_helper(own_crew, monkeypatch):
 def test_no_more_helpers_than_items_and_threads_asked_for(own_crew, monkeypatch):
     assert len(crew.crew_for(2, 1)) == 1
     assert len(crew.crew_for(9, 1)) == 3
-    monkeypatch.setattr(parallel, "workers", lambda: 2)
+    monkeypatch.setattr(sizes, "workers", lambda: 2)
     assert len(crew.crew_for(9, 1)) == 1
     assert len(crew._crew.helpers) == 3
 
@@ -218,7 +218,7 @@ def test_helpers_end_while_others_go_on(own_crew):
 
 @numba.njit(nogil=True)
 def _fails(counter, items):
-    if take(counter) < items:
+    if atomic_fetch_add(counter) < items:
         raise ValueError("on purpose")
 
 
@@ -237,7 +237,7 @@ def test_what_raises_is_told(own_crew):
 def test_processes_end_with_helpers_awake(end):
     code = (
         "import atexit, os, signal, numpy as np, convop\n"
-        "convop.parallel.workers = lambda: 5\n"
+        "convop.threads.sizes.workers = lambda: 5\n"
         "A = convop.Conv(np.random.default_rng(0).standard_normal((5, 5)), (400, 400), engine='direct')\n"
         "x = np.ones(A.shape[1])\n"
         "y = A @ x\n"

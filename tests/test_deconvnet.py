@@ -602,7 +602,7 @@ def test_what_frequencies_take_counts(monkeypatch):
 
 
 def test_learning_asks_for_memory_first(monkeypatch):
-    monkeypatch.setattr("convop.memory.available", lambda: 10**6)
+    monkeypatch.setattr("convop.arrays.memory.available", lambda: 10**6)
     with pytest.raises(MemoryError, match="learning from the maps of 5 images, 4 x 28 x 28 each, takes"):
         DeconvNet([DeconvLayer(4, 5)]).fit(photographs(5, 24))
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from convop import demo
+from convop.apps import demo
 from convop.files import read_photograph
 from convop.testing import dottest
 

@@ -18,10 +18,12 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 import convop
-from convop import Conv, ConvFilter, ConvSpec, parallel
-from convop.engines import blocks, direct, fft, make, make_filter, sweeps
-from convop.engines import columns as column_transforms
-from convop.engines.separable import SeparableEngine
+from convop import Conv, ConvFilter, ConvSpec
+from convop.engines import make, make_filter
+from convop.engines.cpu import blocks, direct, fft, sweeps
+from convop.engines.cpu import columns as column_transforms
+from convop.engines.cpu.separable import SeparableEngine
+from convop.threads import sizes
 
 ENGINES = [
     pytest.param(name, marks=[pytest.mark.torch] if name == "torch" else []) for name in convop.engines.available()
@@ -142,8 +144,8 @@ def test_many_blocks_and_threads(case, mode, monkeypatch):
     """All engines in all dtypes, with blocks far smaller than usual, against the matrix."""
     monkeypatch.setattr(blocks, "_CACHE", 2**14)
     monkeypatch.setattr(blocks, "_STREAMED", 2**14)
-    monkeypatch.setattr(parallel, "_SMALL_WORK", 0)
-    monkeypatch.setattr(parallel, "workers", lambda: 3)
+    monkeypatch.setattr(sizes, "_SMALL_WORK", 0)
+    monkeypatch.setattr(sizes, "workers", lambda: 3)
     monkeypatch.setattr(column_transforms, "_LENGTHS", (16,))
     monkeypatch.setattr(column_transforms, "_WIDTH_CUTS", (3,))
     monkeypatch.setattr(column_transforms, "_LEAST_WIDTH", 3)
@@ -288,7 +290,7 @@ def test_plans_are_shared_by_kernels_of_one_spec(name):
 
 @pytest.mark.parametrize(("free", "reads"), [(2**40, 1), (2 * 10**6, 3)])
 def test_the_input_of_a_filter_is_transformed_once_if_that_fits(free, reads, monkeypatch):
-    from convop.engines import transforms
+    from convop.engines.cpu import transforms
 
     x = np.random.default_rng(0).standard_normal((300, 200))
     F = ConvFilter(x, (21, 20), engine="fft")
@@ -296,7 +298,7 @@ def test_the_input_of_a_filter_is_transformed_once_if_that_fits(free, reads, mon
     count = []
     read = transforms.BlockGeometry.read_block
     monkeypatch.setattr(transforms.BlockGeometry, "read_block", lambda *args: count.append(1) or read(*args))
-    monkeypatch.setattr(convop.memory, "available", lambda: free)
+    monkeypatch.setattr(convop.arrays.memory, "available", lambda: free)
     for _ in range(3):
         assert_close(F.H @ np.ones(F.dimsd), expected, 1e-12)
     blocks = math.prod(F._filter._transformed["d", 1].geometry.blocks)
@@ -315,16 +317,16 @@ def test_the_gradient_by_transforms_keeps_one_sum_a_thread():
     sums = 16 * 16 * math.prod(geometry.spectrum) * 16
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < (parallel.workers() + 2) * sums + 8 * x.nbytes
+    assert peak < (sizes.workers() + 2) * sums + 8 * x.nbytes
 
 
 def test_planes_that_do_not_fit_are_refused(monkeypatch):
     k = np.ones((4, 4, 4, 2, 2))
     A = Conv(k, (1, 3, 1, 2, 4), stride=(1, 1, 1, 2, 3), dilation=(50, 11, 50, 11, 50), padding="same", engine="direct")
-    monkeypatch.setattr(convop.memory, "available", lambda: 10**6)
+    monkeypatch.setattr(convop.arrays.memory, "available", lambda: 10**6)
     with pytest.raises(MemoryError, match=r"the tables of the lines of ConvSpec.*, extended takes .* only 976.6 KiB"):
         A @ np.ones(A.dims)
-    monkeypatch.setattr(convop.memory, "available", lambda: 2**24)
+    monkeypatch.setattr(convop.arrays.memory, "available", lambda: 2**24)
     monkeypatch.setattr(blocks, "_scratch", threading.local())
     with pytest.raises(MemoryError, match=r"the planes of a block of the extended input takes .* only 16.0 MiB"):
         blocks.scratch("x", 2**22, np.dtype(float))
@@ -526,7 +528,7 @@ def test_unknown_engines_are_named(monkeypatch):
 
 
 def test_transformed_kernels_that_do_not_fit_are_refused(monkeypatch):
-    monkeypatch.setattr(convop.memory, "available", lambda: 10**6)
+    monkeypatch.setattr(convop.arrays.memory, "available", lambda: 10**6)
     A = Conv(np.ones((40, 40, 3, 3)), (40, 50, 50), engine="fft")
     with pytest.raises(MemoryError, match=r"the transformed kernel of ConvSpec.*engine 'fft'.* only 976.6 KiB"):
         A @ np.ones(A.dims)

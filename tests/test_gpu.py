@@ -16,9 +16,9 @@ from numpy.testing import assert_array_equal
 
 import convop
 from convop import Conv, ConvFilter, ConvSpec, ConvTranspose, kernel2matrix
-from convop.axis import PADDING_MODES, Axis
+from convop.cuda.gather_table import Gathered
 from convop.cuda.tables import Direction, kernel_of
-from convop.gathered import Gathered
+from convop.geometry.axis import PADDING_MODES, Axis
 from convop.testing import check_operator, dottest
 
 ENGINES = ["csr", "direct", "fft", *(["torch"] if find_spec("torch") else [])]

@@ -12,8 +12,9 @@ import threadpoolctl
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from convop import Conv, ConvFilter, ConvTranspose, damping, kernels, preconditioner, preconditioning, tikhonov
-from convop.frequency import Cosine, Fourier, Window
+from convop import Conv, ConvFilter, ConvTranspose, damping, kernels, preconditioner, tikhonov
+from convop.inverse import preconditioner as preconditioning
+from convop.spectral.blocks import Cosine, Fourier, Window
 from convop.testing import check_operator
 
 MODES = strategies.MODES

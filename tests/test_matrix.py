@@ -10,7 +10,10 @@ from numpy.testing import assert_array_equal
 from strategies import DTYPES, MODES, Case, cases
 
 import convop
-from convop import ConvSpec, builders, kernel2matrix, matrix, memory
+from convop import ConvSpec, kernel2matrix
+from convop.arrays import memory
+from convop.matrix import build as building
+from convop.matrix import builders
 
 
 def assert_canonical(built):
@@ -244,23 +247,23 @@ def test_new_values_share_the_structure(builder):
     spec = ConvSpec((20, 21), (3, 4), padding=3, padding_mode="reflect")
     rng = np.random.default_rng(0)
     first, second = rng.standard_normal((2, 3, 4))
-    old = matrix.build(spec, first)
-    new = matrix.with_values(spec, second.astype(np.complex64), old.indices, old.indptr)
+    old = building.build(spec, first)
+    new = building.with_values(spec, second.astype(np.complex64), old.indices, old.indptr)
     assert np.shares_memory(new.indices, old.indices)
     assert np.shares_memory(new.indptr, old.indptr)
     assert new.dtype == np.complex64
     assert_canonical(new)
-    assert_array_equal(new.toarray(), matrix.build(spec, second.astype(np.complex64)).toarray())
+    assert_array_equal(new.toarray(), building.build(spec, second.astype(np.complex64)).toarray())
 
 
 def test_package_function_is_the_modules():
-    assert convop.kernel2matrix is matrix.kernel2matrix
+    assert convop.kernel2matrix is building.kernel2matrix
 
 
 def test_no_warning_for_any_format():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for format in matrix.FORMATS:
+        for format in building.FORMATS:
             assert kernel2matrix(np.ones((3, 3)), (30, 30), padding="full", format=format).nnz >= 8100
 
 
@@ -290,15 +293,15 @@ def test_thirty_three_dimensions():
 
 
 def test_read_only_kernels_are_not_compiled_for_again():
-    from convop import matrix_loops
+    from convop.matrix import loops
 
     kernel = np.ones((9, 9))
     kernel2matrix(kernel, (150, 150))
-    compiled = len(matrix_loops.fill_values.signatures)
+    compiled = len(loops.fill_values.signatures)
     kernel.setflags(write=False)
     kernel2matrix(kernel, (150, 150))
     kernel2matrix(kernel[::-1], (150, 150), flip=True)
-    assert len(matrix_loops.fill_values.signatures) == compiled
+    assert len(loops.fill_values.signatures) == compiled
 
 
 @pytest.mark.parametrize(

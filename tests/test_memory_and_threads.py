@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 import convop
-from convop import builders, kernel2matrix, memory, parallel
+from convop import kernel2matrix
+from convop.arrays import memory
+from convop.matrix import builders
+from convop.threads import blocks, sizes
 
 
 def test_available_is_a_sensible_number():
@@ -36,8 +39,8 @@ def test_a_few_bytes_are_not_asked_for(monkeypatch):
 
 
 def test_small_transforms_are_done_by_one_thread(monkeypatch):
-    monkeypatch.setattr(parallel, "workers", lambda: 5)
-    assert (parallel.transform_workers(2**16 - 1), parallel.transform_workers(2**16)) == (1, 5)
+    monkeypatch.setattr(sizes, "workers", lambda: 5)
+    assert (sizes.transform_workers(2**16 - 1), sizes.transform_workers(2**16)) == (1, 5)
 
 
 def test_unknown_memory_refuses_nothing(monkeypatch):
@@ -78,7 +81,7 @@ def test_limits_of_control_groups_count(monkeypatch):
 @pytest.mark.skipif(sys.platform != "linux", reason="address-space limits are POSIX")
 def test_an_address_space_limit_counts():
     code = (
-        "import resource, convop; from convop import memory; before = memory.available();"
+        "import resource, convop; from convop.arrays import memory; before = memory.available();"
         "resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32)); after = memory.available();"
         "assert after < 2**32 and after <= before; convop.kernel2matrix([1.0] * 9, 2**20);"
         "import pytest\n"
@@ -90,15 +93,15 @@ def test_an_address_space_limit_counts():
 
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("length", [0, 1, 5, 1000])
-@pytest.mark.parametrize("blocks", [1, 3, 64])
-def test_blocks_cover_everything_once(threads, length, blocks):
+@pytest.mark.parametrize("count", [1, 3, 64])
+def test_blocks_cover_everything_once(threads, length, count):
     seen, lock = [], threading.Lock()
 
     def work(start, stop):
         with lock:
             seen.extend(range(start, stop))
 
-    parallel.run_blocks(work, length, threads=threads, blocks=blocks)
+    blocks.run_blocks(work, length, threads=threads, blocks=count)
     assert sorted(seen) == list(range(length))
 
 
@@ -108,31 +111,31 @@ def test_errors_of_blocks_come_out(threads):
         raise ZeroDivisionError(f"{start}")
 
     with pytest.raises(ZeroDivisionError, match="0"):
-        parallel.run_blocks(work, 9, threads=threads, blocks=3)
+        blocks.run_blocks(work, 9, threads=threads, blocks=3)
 
 
 def test_workers_respect_the_affinity(monkeypatch):
-    assert parallel.workers() >= 1
+    assert sizes.workers() >= 1
     monkeypatch.delitem(sys.modules, "threadpoolctl", raising=False)  # with the limit of the libraries it knows
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
-    assert parallel.workers() == 3
+    assert sizes.workers() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
-    assert parallel.workers() == (os.cpu_count() or 1)
+    assert sizes.workers() == (os.cpu_count() or 1)
 
 
 def test_set_num_threads(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
-    monkeypatch.setattr(parallel, "_limit", lambda: 100)
+    monkeypatch.setattr(sizes, "_limit", lambda: 100)
     try:
         convop.set_num_threads(3)
-        assert parallel.workers() == parallel.chosen_threads() == 3
+        assert sizes.workers() == sizes.chosen_threads() == 3
         for wrong, error in ((0, ValueError), (-2, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)):
             with pytest.raises(error, match=r"^count must be"):
                 convop.set_num_threads(wrong)
-        assert parallel.workers() == 3
+        assert sizes.workers() == 3
     finally:
         convop.set_num_threads(None)
-    assert parallel.workers() == 4
+    assert sizes.workers() == 4
 
 
 def test_limits_of_threadpoolctl_hold(monkeypatch):
@@ -142,29 +145,29 @@ def test_limits_of_threadpoolctl_hold(monkeypatch):
         return  # a NumPy whose BLAS threadpoolctl does not know
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
     with threadpoolctl.threadpool_limits(1):
-        assert parallel.workers() == 1
+        assert sizes.workers() == 1
         seen = set()
-        parallel.run_items(lambda a, b: seen.add(threading.get_ident()), 100, work=10**9)
+        blocks.run_items(lambda a, b: seen.add(threading.get_ident()), 100, work=10**9)
         assert seen == {threading.get_ident()}
     with threadpoolctl.threadpool_limits(2):
-        assert parallel.workers() == 2
+        assert sizes.workers() == 2
 
 
 def test_little_work_wakes_no_thread(monkeypatch):
-    monkeypatch.setattr(parallel, "workers", lambda: 4)
-    monkeypatch.setattr(parallel, "_submit", lambda *_: pytest.fail("threads for little work"))
+    monkeypatch.setattr(sizes, "workers", lambda: 4)
+    monkeypatch.setattr(blocks, "_submit", lambda *_: pytest.fail("threads for little work"))
     seen = []
-    parallel.run_items(lambda a, b: seen.extend(range(a, b)), 10, work=1000)
+    blocks.run_items(lambda a, b: seen.extend(range(a, b)), 10, work=1000)
     assert seen == list(range(10))
 
 
 def test_work_goes_on_while_the_pool_is_busy():
     """Blocks that no thread of the pool has begun when the caller is done with the others are not waited for."""
     release = threading.Event()
-    helpers = parallel._submit(release.wait, 2)
+    helpers = blocks._submit(release.wait, 2)
     try:
         seen = []
-        parallel.run_blocks(lambda a, b: seen.extend(range(a, b)), 50, threads=3, blocks=10)
+        blocks.run_blocks(lambda a, b: seen.extend(range(a, b)), 50, threads=3, blocks=10)
         assert sorted(seen) == list(range(50))
     finally:
         release.set()
@@ -175,10 +178,10 @@ def test_work_goes_on_while_the_pool_is_busy():
 def test_work_is_done_while_the_interpreter_shuts_down():
     code = (
         "import atexit\n"
-        "from convop import parallel\n"
+        "from convop.threads import blocks\n"
         "seen = []\n"
         "def work():\n"
-        "    parallel.run_blocks(lambda a, b: seen.extend(range(a, b)), 20, threads=3, blocks=20)\n"
+        "    blocks.run_blocks(lambda a, b: seen.extend(range(a, b)), 20, threads=3, blocks=20)\n"
         "    print(sorted(seen) == list(range(20)))\n"
         "class Late:\n"
         "    def __del__(self):\n"
@@ -199,7 +202,7 @@ def test_no_block_is_begun_after_an_error():
         raise KeyError(start)
 
     with pytest.raises(KeyError):
-        parallel.run_blocks(work, 1000, threads=2, blocks=1000)
+        blocks.run_blocks(work, 1000, threads=2, blocks=1000)
     assert len(begun) <= 4
 
 

@@ -247,7 +247,7 @@ def test_pickles_and_copies():
 
 
 def test_eight_threads_build_one_matrix(monkeypatch):
-    from convop.engines import csr
+    from convop.engines.cpu import csr
 
     built = []
     original = csr.build
@@ -412,7 +412,7 @@ def test_engines():
 
 @pytest.mark.parametrize("op", [Conv(np.ones((2, 2)), (40, 40)), ConvFilter(np.ones((400, 400)), (2, 2))])
 def test_out_of_memory_is_said_before(op, monkeypatch):
-    monkeypatch.setattr(convop.memory, "available", lambda: 10**5)
+    monkeypatch.setattr(convop.arrays.memory, "available", lambda: 10**5)
     with pytest.raises(MemoryError, match=r"only 97\.7 KiB of memory is free"):
         op.todense()
 

@@ -10,8 +10,8 @@ from numpy.testing import assert_array_equal
 from strategies import MODES, cases
 
 from convop import ConvSpec
-from convop.axis import Axis, extend
-from convop.transposed import transposed_spec
+from convop.geometry.axis import Axis, extend
+from convop.geometry.transposed import transposed_spec
 
 
 @given(cases())

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import convop
-from convop import Conv, ConvFilter, ConvSpec, ConvTranspose, frequency, singular, spectrum
+from convop import Conv, ConvFilter, ConvSpec, ConvTranspose, spectrum
+from convop.spectral import blocks, singular_values
 
 MODES = strategies.MODES
 
@@ -81,8 +82,8 @@ def assert_values(got, expected, tolerance=1e-13):
 @pytest.mark.parametrize("name", CIRCULAR)
 def test_every_singular_value_of_circular_operators(name, dtype):
     A = circular(name, dtype)
-    parts = frequency.exact_parts(*A.convolution())
-    assert all(isinstance(part, frequency.Fourier) for part in parts)
+    parts = blocks.exact_parts(*A.convolution())
+    assert all(isinstance(part, blocks.Fourier) for part in parts)
     for operator in (A, A.T, A.H):
         assert_values(spectrum.singular_values(operator), values_of(A))
 
@@ -107,11 +108,11 @@ def test_symmetric_kernels_in_symmetric_boundaries_have_cosines(stretch):
         for axis in flips:
             taps = taps + np.flip(taps, axis)
         A = Conv(taps, (2, 9, 8), padding="same", dilation=stretch, padding_mode="symmetric")
-        parts = frequency.exact_parts(*A.convolution())
+        parts = blocks.exact_parts(*A.convolution())
         assert "".join(type(part).__name__[0] for part in parts) == kinds
         assert_values(spectrum.singular_values(A), values_of(A))
     off_centre = Conv(K + np.flip(K, (-1, -2)), (2, 9, 8), padding=((1, 3), (1, 1)), padding_mode="symmetric")
-    assert isinstance(frequency.exact_parts(*off_centre.convolution())[0], frequency.Window)
+    assert isinstance(blocks.exact_parts(*off_centre.convolution())[0], blocks.Window)
     assert_values(spectrum.singular_values(off_centre), values_of(off_centre))
 
 
@@ -119,12 +120,12 @@ def test_symmetric_kernels_in_symmetric_boundaries_have_cosines(stretch):
 def test_patches_and_single_taps_need_no_boundary(mode):
     """Kernels no longer than their stride read nothing beyond the ends: any boundary is as good as a circular one."""
     A = Conv(kernel_of((8, 3, 4, 4), "float64"), (3, 16, 12), stride=4, padding_mode=mode)
-    assert all(isinstance(part, frequency.Fourier) for part in frequency.exact_parts(*A.convolution()))
+    assert all(isinstance(part, blocks.Fourier) for part in blocks.exact_parts(*A.convolution()))
     assert_values(spectrum.singular_values(A), values_of(A))
     A = Conv(kernel_of((4, 3, 1, 1), "complex128"), (3, 5, 6), padding_mode=mode)
     assert_values(spectrum.singular_values(A), values_of(A))
     # ... but not where a pad is read
-    assert not frequency.periodic(ConvSpec((8,), (4,), stride=4, padding=((2, 2),), padding_mode="zeros").axes[0])
+    assert not blocks.periodic(ConvSpec((8,), (4,), stride=4, padding=((2, 2),), padding_mode="zeros").axes[0])
 
 
 def test_small_singular_values_keep_their_digits():
@@ -165,7 +166,7 @@ def test_other_operators_and_matrices():
 @pytest.mark.parametrize("how", ["all", "iterations"])
 def test_some_singular_values(mode, which, how, monkeypatch):
     if how == "iterations":
-        monkeypatch.setattr(singular, "_DENSE_WORK", 0)
+        monkeypatch.setattr(singular_values, "_DENSE_WORK", 0)
     for A in (
         Conv(kernel_of((3, 4), "float64"), (12, 13), padding="same", padding_mode=mode),
         Conv(kernel_of((3, 3), "complex128"), (12, 13), padding=2, padding_mode=mode),
@@ -179,18 +180,18 @@ def test_some_singular_values(mode, which, how, monkeypatch):
 
 
 def test_smallest_singular_values_of_square_operators_by_the_inverse(monkeypatch):
-    monkeypatch.setattr(singular, "_DENSE_WORK", 0)
+    monkeypatch.setattr(singular_values, "_DENSE_WORK", 0)
     t = np.arange(-3, 4)
     A = Conv(np.exp(-(t[:, None] ** 2 + t**2) / 4.0), (30, 31), padding="same")
     values = values_of(A)
     assert values[-1] < 1e-6 * values[0]  # far below what the square of the operator would show
     np.testing.assert_allclose(spectrum.singular_values(A, 3, "SM"), values[-3:], rtol=1e-6)
-    monkeypatch.setattr(singular, "DENSE_SIDE", 100)
+    monkeypatch.setattr(singular_values, "DENSE_SIDE", 100)
     assert spectrum.cond(A) == pytest.approx(values[0] / values[-1], rel=1e-6)
 
 
 def test_iterations_of_operators_that_are_zero_or_not_finite(monkeypatch):
-    monkeypatch.setattr(singular, "_DENSE_WORK", 0)
+    monkeypatch.setattr(singular_values, "_DENSE_WORK", 0)
     zero = Conv(np.zeros((3, 3)), (12, 12))
     assert spectrum.norm(zero) == 0
     assert spectrum.singular_values(zero, 2, "SM").tolist() == [0, 0]
@@ -212,7 +213,7 @@ def test_what_is_not_finite():
 def test_norm_by_iterations_does_not_depend_on_scale(scale, monkeypatch):
     K = kernel_of((3, 3), "float64")
     expected = values_of(Conv(K, (12, 12)))[0]
-    monkeypatch.setattr(singular, "_DENSE_WORK", 0)
+    monkeypatch.setattr(singular_values, "_DENSE_WORK", 0)
     assert spectrum.norm(Conv(K * scale, (12, 12)), rtol=1e-12) == pytest.approx(expected * scale, rel=1e-9)
 
 
@@ -233,7 +234,7 @@ def test_bounds_of_the_norm_hold(input_shape, kernel_shape, parameters, mode, si
     K = kernel_of(kernel_shape, "float64")
     A = Conv(K if signed else np.abs(K), input_shape, padding_mode=mode, **parameters)
     expected = values_of(A)[0]
-    monkeypatch.setattr(singular, "_DENSE_WORK", 0)
+    monkeypatch.setattr(singular_values, "_DENSE_WORK", 0)
     for operator in (A, A.T):
         lower, upper = spectrum.norm(operator, bounds=True)
         assert lower <= expected * (1 + 1e-14)
@@ -257,7 +258,7 @@ def test_the_grid_of_the_symbol_is_fine_enough():
     spec = ConvSpec((400,), (4,), padding=0)
     theta = np.linspace(0, 2 * np.pi, 100_001)
     true = np.abs(np.exp(1j * np.outer(theta, np.arange(4))) @ K).max()
-    bound = singular._symbol_bound(spec, K)
+    bound = singular_values._symbol_bound(spec, K)
     assert true <= bound <= 1.01 * true
 
 
@@ -425,7 +426,7 @@ def test_errors_say_what_to_do():
 
 def test_memory_is_asked_for_first(monkeypatch):
     A = Conv(np.ones((64, 64, 3, 3)), (64, 256, 256), padding="same", padding_mode="circular")
-    monkeypatch.setattr("convop.memory.available", lambda: 10**9)
+    monkeypatch.setattr("convop.arrays.memory.available", lambda: 10**9)
     with pytest.raises(MemoryError, match=r"the diagonal blocks of ConvSpec.*GiB"):
         spectrum.singular_values(A)
 
@@ -442,7 +443,7 @@ def test_kernels_near_the_ends_of_the_range(power, monkeypatch):
         np.testing.assert_array_equal(spectrum.norm(B, bounds=True), np.ldexp(spectrum.norm(A, bounds=True), power))
         assert spectrum.logabsdet(B) == pytest.approx(spectrum.logabsdet(A) + 72 * power * math.log(2), rel=1e-12)
         np.testing.assert_array_equal(spectrum.pinv(B).todense(), np.ldexp(spectrum.pinv(A).todense(), -power))
-    monkeypatch.setattr("convop.singular._DENSE_WORK", 0)
+    monkeypatch.setattr("convop.spectral.singular_values._DENSE_WORK", 0)
     A = Conv(rng.random((3, 4)), (20, 20), padding="same")
     low, high = spectrum.norm(A.with_kernel(np.ldexp(A.kernel, power)), bounds=True, rtol=1e-2)
     truth = np.linalg.norm(A.todense(), 2)
@@ -467,19 +468,19 @@ def test_the_bounds_themselves_hold(mode):
             kernel.astype(np.complex128), A.dims, stride=A.spec.stride, padding=A.spec.padding, padding_mode=mode
         )
         truth = float(np.linalg.norm(exact.todense(), 2))
-        assert singular._schur_bound(A) * (1 + 1e-14) >= truth
+        assert singular_values._schur_bound(A) * (1 + 1e-14) >= truth
         if mode == "zeros":
-            assert singular._symbol_bound(*A.convolution()) * (1 + 1e-14) >= truth
+            assert singular_values._symbol_bound(*A.convolution()) * (1 + 1e-14) >= truth
 
 
 def test_the_symbols_largest_value_between_the_points_of_the_grid():
     """A wave whose frequency lies in the middle between two points: without the factor the bound fails."""
     taps = 9
-    count = singular._GRID_POINTS_PER_TAP * taps
+    count = singular_values._GRID_POINTS_PER_TAP * taps
     for degrees in (1, 2, 5):
         theta = 2 * math.pi * (degrees + 0.5) / count
         A = Conv(np.exp(-1j * theta * np.arange(taps)), 4000, padding="same")
-        assert singular._symbol_bound(*A.convolution()) >= taps  # the sum of the moduli, reached at theta
+        assert singular_values._symbol_bound(*A.convolution()) >= taps  # the sum of the moduli, reached at theta
         assert spectrum.norm(A, bounds=True)[1] >= spectrum.norm(A)
 
 
@@ -489,10 +490,10 @@ def test_the_symbols_largest_value_between_the_points_of_the_grid():
 )
 def test_norms_of_operators_whose_values_are_all_alike(kernel_shape, shape, stride, norm, monkeypatch):
     """Lanczos' method sees all there is in one step, and what is left is rounding."""
-    monkeypatch.setattr("convop.singular._DENSE_WORK", 0)
+    monkeypatch.setattr("convop.spectral.singular_values._DENSE_WORK", 0)
     A = Conv(np.ones(kernel_shape), shape, stride=stride)
     for B in (A, A.T):
-        assert singular._lanczos(singular.double(B), 1e-12)[0] == pytest.approx(norm, rel=1e-13)
+        assert singular_values._lanczos(singular_values.double(B), 1e-12)[0] == pytest.approx(norm, rel=1e-13)
         assert spectrum.norm(B) == pytest.approx(norm, rel=1e-12)
 
 
@@ -500,7 +501,7 @@ def test_norms_of_operators_whose_values_are_all_alike(kernel_shape, shape, stri
 def test_norms_of_patches_by_iterations(size):
     A = Conv(np.random.default_rng(0).random((3, 3)), (size, size), stride=3)
     truth = np.linalg.norm(A.kernel)
-    assert singular._lanczos(singular.double(A), 1e-12)[0] == pytest.approx(truth, rel=1e-12)
+    assert singular_values._lanczos(singular_values.double(A), 1e-12)[0] == pytest.approx(truth, rel=1e-12)
 
 
 @pytest.mark.parametrize("which", ["LM", "SM"])
@@ -508,7 +509,7 @@ def test_values_that_groups_have_in_common_are_counted(which, monkeypatch):
     kernel = np.repeat(np.random.default_rng(0).random((1, 1, 3, 3)), 8, 0)
     A = Conv(kernel, (8, 12, 13), padding=1, groups=8)
     truth = np.linalg.svd(A.todense(), compute_uv=False)
-    monkeypatch.setattr("convop.singular._DENSE_WORK", 0)
+    monkeypatch.setattr("convop.spectral.singular_values._DENSE_WORK", 0)
     for B in (A, A.T):
         for k in (1, 8, 10):
             expected = truth[:k] if which == "LM" else truth[len(truth) - k :]
@@ -535,13 +536,13 @@ def test_bounds_of_operators_of_others():
 def test_nearly_symmetric_kernels_are_not_symmetric(dtype, asymmetry):
     """Cosines would see their symmetric part alone. What rounding in double precision leaves is symmetric."""
     A = Conv(np.array([1 + asymmetry, 2, 1], dtype), 50, padding=1, padding_mode="symmetric")
-    assert isinstance(frequency.exact_parts(*A.convolution())[0], frequency.Window)
+    assert isinstance(blocks.exact_parts(*A.convolution())[0], blocks.Window)
     with pytest.raises(ValueError, match="diagonalised by fast transforms"):
         spectrum.pinv(A)
     truth = np.linalg.svd(A.with_kernel(A.kernel.astype(np.float64)).todense(), compute_uv=False)
     np.testing.assert_allclose(spectrum.singular_values(A), truth, atol=1e-7 if dtype == np.float32 else 1e-14)
     rounded = Conv([1 + 2**-52, 2.0, 1.0], 50, padding=1, padding_mode="symmetric")
-    assert isinstance(frequency.exact_parts(*rounded.convolution())[0], frequency.Cosine)
+    assert isinstance(blocks.exact_parts(*rounded.convolution())[0], blocks.Cosine)
 
 
 def test_determinants_of_what_is_triangular_along_one_axis():

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array
+from ..arrays.backend import Array
 from ..engines import make
 from ..engines.choose import suitable
 from ..engines.costs import predicted

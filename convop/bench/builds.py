@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from .. import memory
-from ..axis import PADDING_MODES
-from ..backend import Array
-from ..matrix import kernel2matrix
-from ..parallel import run_blocks, workers
-from ..spec import ConvSpec
+from ..arrays import memory
+from ..arrays.backend import Array
+from ..geometry.axis import PADDING_MODES
+from ..geometry.spec import ConvSpec
+from ..matrix.build import kernel2matrix
+from ..threads.blocks import run_blocks
+from ..threads.sizes import workers
 from .timing import Line, in_turn
 
 __all__ = ["build_lines", "startup_lines", "textbook_line"]

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ..backend import Array
+from ..arrays.backend import Array
 from ..deconvnet import Codes, DeconvLayer, DeconvNet, sparse_codes
 from ..files import read_photograph
 from .timing import Line, in_turn

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import parallel
-from ..backend import Array
+from ..arrays.backend import Array
 from ..engines import make
-from ..spec import ConvSpec
+from ..geometry.spec import ConvSpec
+from ..threads import sizes as parallel
 from .timing import Line, in_turn, medians, times_in_turn
 
 __all__ = ["extra_lines"]
@@ -46,8 +46,8 @@ def extra_lines(*, quick: bool = False, repeats: int = 7) -> Iterator[Line]:
 
 def _tiny(repeats: int) -> Line:
     """A 2x2 kernel on a 3x3 image, against the bare product and what PyLops adds to it."""
-    from ..linear_operator import pylops
-    from ..operators import Conv
+    from ..operators.conv import Conv
+    from ..operators.linear_operator import pylops
 
     kernel = np.array([[1.0, 2.0], [3.0, 4.0]])
     A = Conv(kernel, (3, 3))

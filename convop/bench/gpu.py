@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array, gpu, to_gpu
+from ..arrays.backend import Array, gpu, to_gpu
 from ..cuda.tables import source
 from ..engines import make
 from ..engines.gpu import usable

@@ -9,7 +9,8 @@ from functools import partial
 
 import numpy as np
 
-from ..parallel import run_blocks, workers
+from ..threads.blocks import run_blocks
+from ..threads.sizes import workers
 
 __all__ = ["Machine"]
 

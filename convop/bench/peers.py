@@ -15,9 +15,9 @@ import numpy as np
 import scipy.ndimage
 import scipy.signal
 
-from .. import memory
-from ..backend import Array, gpu_module, namespace, on_gpu, to_cpu
-from ..matrix import kernel2matrix
+from ..arrays import memory
+from ..arrays.backend import Array, gpu_module, namespace, on_gpu, to_cpu
+from ..matrix.build import kernel2matrix
 from .workloads import Problem
 
 __all__ = ["Pair", "elements", "gpu_peers", "peers"]
@@ -142,7 +142,7 @@ def _pylops(problem: Problem) -> Pair:
     zeros = spec.padding_mode == "zeros"
     if not problem.workload.one_channel or not zeros or not same or max(*spec.stride, *spec.dilation) > 1:
         return None, None
-    from ..linear_operator import pylops
+    from ..operators.linear_operator import pylops
 
     offset = tuple(a.taps - 1 - a.lo for a in spec.axes)
     try:

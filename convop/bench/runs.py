@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..arguments import one_of
+from ..geometry.arguments import one_of
 from .applying import ApplyLine, apply_lines
 from .builds import build_lines, startup_lines, textbook_line
 from .coding import coding_lines

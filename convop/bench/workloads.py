@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..backend import Array
-from ..spec import ConvSpec
+from ..arrays.backend import Array
+from ..geometry.spec import ConvSpec
 
 __all__ = ["QUICK", "WORKLOADS", "Problem", "Workload"]
 

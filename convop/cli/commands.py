@@ -14,24 +14,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from .. import __version__
-from ..arguments import one_of
-from ..axis import PADDING_MODES
-from ..files import (
-    IMAGE_SUFFIXES,
-    read_kernel,
-    read_photograph,
-    read_picture,
-    write_image,
-    write_picture,
-    written,
-)
-from ..spec import ConvSpec
+from ..files import IMAGE_SUFFIXES, read_kernel, read_photograph, read_picture, write_image, write_picture, written
+from ..geometry.arguments import one_of
+from ..geometry.axis import PADDING_MODES
+from ..geometry.spec import ConvSpec
+from .console import console, one_line_errors, require_gpu, require_matplotlib, require_writable
 from .networks import networks
-from .saying import console, one_line_errors, require_gpu, require_matplotlib, require_writable
 
 if TYPE_CHECKING:
-    from ..demo import Problem, Recovery
-    from ..operators import Conv
+    from ..apps.demo import Problem, Recovery
+    from ..operators.conv import Conv
 
 __all__ = ["app"]
 
@@ -81,7 +73,7 @@ def demo(
         require_matplotlib()
         photograph = read_photograph(image)
         out.mkdir(parents=True, exist_ok=True)
-    from .. import demo as demonstration
+    from ..apps import demo as demonstration
     from ..testing import dottest
 
     problem = demonstration.observe(photograph)
@@ -128,7 +120,7 @@ def matrix(
     with one_line_errors():
         import scipy.sparse as sp
 
-        from ..matrix import kernel2matrix
+        from ..matrix.build import kernel2matrix
 
         require_writable("output", output, ".npz")
         if plot is not None:
@@ -159,7 +151,7 @@ def info(
     dtype: DtypeOption = None,
 ) -> None:
     """Show shapes, entries, memory, norm and condition number of an operator."""
-    from ..singular import affordable
+    from ..spectral.singular_values import affordable
     from ..spectrum import norm
 
     with one_line_errors():
@@ -239,7 +231,7 @@ def deblur(
     with one_line_errors():
         require_writable("output", output, *IMAGE_SUFFIXES)
         one_of("padding_mode", padding_mode, PADDING_MODES)
-        from .. import deblurring
+        from ..apps import deblurring
 
         choose = deblurring.parsed_damping(damp)
         picture = read_picture(image)
@@ -310,8 +302,8 @@ def bench(
 def _demo_pictures(problem: Problem, recoveries: list[Recovery], out: Path) -> Iterator[Path]:
     """The photograph, the data, what each solver recovered, all of them side by side, and the matrix."""
     from .. import plot as draw
-    from ..demo import blur_kernel, enlarged
-    from ..operators import Conv
+    from ..apps.demo import blur_kernel, enlarged
+    from ..operators.conv import Conv
 
     pictures = {"photograph": problem.photograph, "data": problem.data}
     pictures |= {f"recovered-{r.method.split()[0].lower()}": r.image for r in recoveries}
@@ -338,7 +330,7 @@ def _operator(
     kernel: str, shape: str, stride: str, padding: str, dilation: str, groups: int, padding_mode: str, flip: bool,
     dtype: str | None,
 ) -> Conv:  # fmt: skip
-    from ..operators import Conv
+    from ..operators.conv import Conv
 
     parameters = _parameters(stride, padding, dilation, groups, padding_mode)
     return Conv(read_kernel(kernel), _numbers("shape", shape), flip=flip, dtype=dtype, **parameters)

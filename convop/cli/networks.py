@@ -11,10 +11,10 @@ import numpy as np
 import typer
 from rich.table import Column, Table
 
-from ..arguments import one_of
-from ..backend import Array
+from ..arrays.backend import Array
 from ..files import read_square
-from .saying import console, one_line_errors, require_matplotlib, require_writable
+from ..geometry.arguments import one_of
+from .console import console, one_line_errors, require_matplotlib, require_writable
 
 if TYPE_CHECKING:
     from ..deconvnet import DeconvNet

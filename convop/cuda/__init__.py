@@ -1,1 +1,1 @@
-"""What runs on the GPU: kernels, the tables that they read, and the matrix that they write."""
+"""CUDA kernels, the tables that they read, and the matrix on the GPU."""

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from ..axis import extend
-from ..backend import Array, gpu
-from ..spec import ConvSpec
+from ..arrays.backend import Array, gpu
+from ..geometry.axis import extend
+from ..geometry.spec import ConvSpec
 from .tables import Kernels, kernel_of
 
 __all__ = ["Gradient"]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from ..backend import Array, gpu, gpu_module, require_gpu_memory, to_gpu
-from ..spec import ConvSpec
+from ..arrays.backend import Array, gpu, gpu_module, require_gpu_memory, to_gpu
+from ..geometry.spec import ConvSpec
 from .tables import Direction
 
 __all__ = ["build", "filled", "moved"]

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from ..axis import Ints
-from ..backend import Array, gpu, namespace
-from ..gathered import Gathered
-from ..spec import ConvSpec
+from ..arrays.backend import Array, gpu, namespace
+from ..geometry.axis import Ints
+from ..geometry.spec import ConvSpec
+from .gather_table import Gathered
 
 __all__ = ["Direction", "Kernels", "kernel_of", "source"]
 

@@ -11,10 +11,10 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import at_least_one, number, one_of, positive
-from ..backend import Array
-from ..memory import available, compare
-from ..scaling import exponent, times_two_to
+from ..arrays.backend import Array
+from ..arrays.memory import available, compare
+from ..arrays.scaling import exponent, times_two_to
+from ..geometry.arguments import at_least_one, number, one_of, positive
 from .half_quadratic import BETAS, half_quadratic
 from .images import as_images, real_array
 from .problem import ARRAYS, Monitor, Problem, shifted

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import numpy.typing as npt
 
-from ..backend import Array
+from ..arrays.backend import Array
 
 __all__ = ["PATTERNS", "connected"]
 

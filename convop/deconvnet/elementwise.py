@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import Array
-from ..engines.crew import crew_for
+from ..arrays.backend import Array
+from ..threads.pool import crew_for
 
 __all__ = ["SplitStep", "power_sums", "shrunk"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..backend import Array
+from ..arrays.backend import Array
 from .elementwise import shrunk
 from .problem import Problem, Systems, norm
 from .proximal_gradient import Momentum

@@ -7,11 +7,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import integer, positive
-from ..backend import Array, as_array, on_gpu
-from ..dtypes import kept_dtype
-from ..operators import Conv
-from ..scaling import exponent, times_two_to
+from ..arrays.backend import Array, as_array, on_gpu
+from ..arrays.dtypes import kept_dtype
+from ..arrays.scaling import exponent, times_two_to
+from ..geometry.arguments import integer, positive
+from ..operators.conv import Conv
 
 __all__ = ["as_images", "local_contrast", "real_array", "remove_mean", "rescale", "snr"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from ..backend import Array
-from ..filter_operator import ConvFilter
-from ..memory import require
-from ..scaling import exponent, times_two_to
+from ..arrays.backend import Array
+from ..arrays.memory import require
+from ..arrays.scaling import exponent, times_two_to
+from ..operators.conv_filter import ConvFilter
 from .elementwise import power_sums
 from .problem import ARRAYS, Problem, shifted
 from .proximal_gradient import descended

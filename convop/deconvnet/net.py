@@ -11,10 +11,10 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from ..arguments import at_least_one, boolean, integer, per_axis, positive
-from ..backend import Array
-from ..operators import Conv
-from ..progress import counting
+from ..arrays.backend import Array
+from ..arrays.progress import counting
+from ..geometry.arguments import at_least_one, boolean, integer, per_axis, positive
+from ..operators.conv import Conv
 from .coding import checked_betas, chosen_solver, solve
 from .connectivity import connected
 from .half_quadratic import BETAS

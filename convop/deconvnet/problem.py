@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backend import Array
+from ..arrays.backend import Array
 from .elementwise import power_sums
 from .synthesis import Synthesis
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy.typing as npt
 
-from ..arguments import number, positive
-from ..backend import Array, as_array
-from ..dtypes import kept_dtype
+from ..arrays.backend import Array, as_array
+from ..arrays.dtypes import kept_dtype
+from ..geometry.arguments import number, positive
 from .elementwise import shrunk
 
 __all__ = ["checked_power", "prox"]

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from ..backend import Array
+from ..arrays.backend import Array
 from .elementwise import shrunk
 from .problem import SETTLED_SHARE, SETTLED_STEPS, Monitor, Problem
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backend import Array
+from ..arrays.backend import Array
 from .elementwise import SplitStep
 from .problem import Problem, Systems
 

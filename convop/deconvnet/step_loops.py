@@ -10,8 +10,8 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from ..engines.handover import counters, share
-from ..engines.tiles import take
+from ..threads.fork_join import counters, share
+from ..threads.llvm import atomic_fetch_add
 
 __all__ = ["RUN", "SUMS", "power_sums", "shrink", "split"]
 
@@ -62,7 +62,7 @@ def _split_run(w, u, pulled, thresholds, relaxed, sums):
 def _split(counter, w, u, pulled, weights, weight, relaxed, sums):
     items_of_image = -(-w.shape[1] // RUN)
     thresholds = np.full(_SHORT, weight, w.dtype)
-    item = take(counter)
+    item = atomic_fetch_add(counter)
     while item < len(sums):
         image, part = divmod(item, items_of_image)
         for start in range(part * RUN, min((part + 1) * RUN, w.shape[1]), _SHORT):
@@ -74,7 +74,7 @@ def _split(counter, w, u, pulled, weights, weight, relaxed, sums):
             _split_run(
                 w[image, start:stop], u[image, start:stop], pulled[image, start:stop], thresholds, relaxed, sums[item]
             )
-        item = take(counter)
+        item = atomic_fetch_add(counter)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -106,7 +106,7 @@ def _root(size, beta, p, precision):
 def _shrink(counter, v, target, beta, p, least, precision):
     items = -(-len(v) // RUN)
     threshold = v.dtype.type(least)
-    item = take(counter)
+    item = atomic_fetch_add(counter)
     while item < items:
         for i in range(item * RUN, min((item + 1) * RUN, len(v))):
             if p == 1:
@@ -115,7 +115,7 @@ def _shrink(counter, v, target, beta, p, least, precision):
                 target[i] = np.copysign(_root(np.float64(abs(v[i])), beta, p, precision), v[i])
             else:
                 target[i] = 0
-        item = take(counter)
+        item = atomic_fetch_add(counter)
 
 
 @numba.njit(nogil=True, cache=True)
@@ -128,7 +128,7 @@ def shrink(crew, v, target, beta, p, least, precision):
 @numba.njit(nogil=True, cache=True)
 def _power_sums(counter, w, p, sums):
     items_of_image = -(-w.shape[1] // RUN)
-    item = take(counter)
+    item = atomic_fetch_add(counter)
     while item < len(sums):
         image, part = divmod(item, items_of_image)
         total = 0.0
@@ -137,7 +137,7 @@ def _power_sums(counter, w, p, sums):
             if size > 0:
                 total += size if p == 1 else size**p
         sums[item] = total
-        item = take(counter)
+        item = atomic_fetch_add(counter)
 
 
 @numba.njit(nogil=True, cache=True)

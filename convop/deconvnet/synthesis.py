@@ -8,9 +8,9 @@ from functools import cached_property
 import numpy as np
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from ..backend import Array
-from ..operators import Conv
-from ..parallel import transform_workers
+from ..arrays.backend import Array
+from ..operators.conv import Conv
+from ..threads.sizes import transform_workers
 
 __all__ = ["Synthesis"]
 

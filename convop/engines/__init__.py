@@ -1,7 +1,7 @@
 """The ways to apply the map of a spec and a kernel."""
 
 from .choose import available, make, make_filter, renew
-from .filters import Filter
+from .cpu.filters import Filter
 from .gpu import NAMES
 from .protocol import Engine
 

@@ -13,20 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from .. import memory
-from ..arguments import one_of
-from ..backend import Array, on_gpu
-from ..spec import ConvSpec
+from ..arrays import memory
+from ..arrays.backend import Array, on_gpu
+from ..geometry.arguments import one_of
+from ..geometry.spec import ConvSpec
 from . import costs, gpu
-from .csr import CsrEngine
-from .direct import DirectEngine
-from .fft import FftEngine, best_transforms
-from .filters import CsrFilter, DirectFilter, FftFilter, Filter, GemmFilter, SeparableFilter
-from .gemm import GemmEngine
-from .planes import parts_of, real_of
+from .cpu.csr import CsrEngine
+from .cpu.direct import DirectEngine
+from .cpu.fft import FftEngine, best_transforms
+from .cpu.filters import CsrFilter, DirectFilter, FftFilter, Filter, GemmFilter, SeparableFilter
+from .cpu.gemm import GemmEngine
+from .cpu.planes import parts_of, real_of
+from .cpu.separable import SeparableEngine, is_low_rank
+from .cpu.transforms import Lengths
 from .protocol import Engine
-from .separable import SeparableEngine, is_low_rank
-from .transforms import Lengths
 
 __all__ = ["available", "check", "make", "make_filter", "renew", "suitable"]
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from ..spec import ConvSpec
-from .columns import Cut
-from .fft import best_transforms
-from .gemm import is_pointwise
+from ..geometry.spec import ConvSpec
+from .cpu.columns import Cut
+from .cpu.fft import best_transforms
+from .cpu.gemm import is_pointwise
 
 __all__ = ["AMOUNTS", "amounts", "costs_file", "predicted", "seconds_per_unit", "sweeps_seconds"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..backend import Array
+from ..arrays.backend import Array
 
 __all__ = ["Engine"]
 

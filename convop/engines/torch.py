@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..axis import Axis
-from ..backend import Array, namespace, on_gpu, to_cpu
-from ..spec import ConvSpec
-from .filters import PlaneFilter
-from .folding import positions_of
-from .planes import as_columns, parts_of, real_of, real_weights
+from ..arrays.backend import Array, namespace, on_gpu, to_cpu
+from ..geometry.axis import Axis
+from ..geometry.folding import positions_of
+from ..geometry.spec import ConvSpec
+from .cpu.filters import PlaneFilter
+from .cpu.planes import as_columns, parts_of, real_of, real_weights
 
 __all__ = ["TorchEngine", "TorchFilter", "has_gpu"]
 

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 
-from ...arguments import one_of
-from ...backend import Array, gpu
-from ...spec import ConvSpec
-from ..filters import Filter
+from ...arrays.backend import Array, gpu
+from ...geometry.arguments import one_of
+from ...geometry.spec import ConvSpec
+from ..cpu.filters import Filter
 from ..protocol import Engine
 from .csr import CsrEngine
 from .direct import DirectEngine

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ...backend import Array, gpu
+from ...arrays.backend import Array, gpu
 from ...cuda.matrix import filled
 from ...cuda.tables import Direction
-from ...spec import ConvSpec
+from ...geometry.spec import ConvSpec
 
 __all__ = ["CsrEngine"]
 

@@ -6,10 +6,10 @@ from typing import Any, Self
 
 import numpy as np
 
-from ...backend import Array, namespace
+from ...arrays.backend import Array, namespace
 from ...cuda.tables import Direction
-from ...spec import ConvSpec
-from ..planes import as_columns
+from ...geometry.spec import ConvSpec
+from ..cpu.planes import as_columns
 
 __all__ = ["DirectEngine", "DirectionEngine"]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ...axis import Ints, extend
-from ...backend import Array, gpu_module, namespace, require_gpu_memory
-from ...spec import ConvSpec
-from ..folding import positions_of
+from ...arrays.backend import Array, gpu_module, namespace, require_gpu_memory
+from ...geometry.axis import Ints, extend
+from ...geometry.folding import positions_of
+from ...geometry.spec import ConvSpec
 from .direct import DirectionEngine
 
 __all__ = ["FftEngine"]

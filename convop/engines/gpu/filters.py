@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from ...backend import Array, namespace
+from ...arrays.backend import Array, namespace
 from ...cuda.gradient import Gradient
-from ...spec import ConvSpec
-from ..planes import as_columns
+from ...geometry.spec import ConvSpec
+from ..cpu.planes import as_columns
 from ..protocol import Engine
 
 __all__ = ["GpuFilter"]

@@ -1,0 +1,1 @@
+"""The engines of the CPU and the integer tables that they share."""

@@ -1,0 +1,1 @@
+"""Every compiled loop of the engines, and the microkernels that they call."""

@@ -1,0 +1,1 @@
+"""Shapes of a convolution, in integers only: arguments, the table of an axis, `ConvSpec`."""

@@ -1,0 +1,1 @@
+"""Linear inverse problems: Tikhonov regularisation and its preconditioner."""

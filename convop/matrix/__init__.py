@@ -1,0 +1,1 @@
+"""Builds the sparse matrix of a convolution, and the data matrix that multiplies a kernel."""

@@ -1,0 +1,1 @@
+"""PyLops operators: `Conv`, `ConvTranspose`, `ConvFilter`, and block-diagonal operators."""

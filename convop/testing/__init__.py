@@ -1,0 +1,10 @@
+"""Tests of linear operators, for any operator of any maker.
+
+`dottest` tests the adjoint of an operator, `assert_adjoint` that of two plain functions. `check_operator` tests every
+other law too, and `parametrize_with_checks` makes a pytest test of each.
+"""
+
+from .adjointness import DotTest, assert_adjoint, dottest
+from .laws import CHECKS, check_operator, parametrize_with_checks
+
+__all__ = ["CHECKS", "DotTest", "assert_adjoint", "check_operator", "dottest", "parametrize_with_checks"]

@@ -1,0 +1,98 @@
+"""Decides how many threads share a piece of work.
+
+The count is what `set_num_threads` was given, or the number of cores this process may run on, and never more than the
+limit that threadpoolctl has set for linear algebra.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from ..geometry.arguments import integer
+
+__all__ = ["chosen_threads", "set_num_threads", "threads_for", "transform_workers", "workers"]
+
+# Multiplications that are not worth waking a thread for: some 0.1 ms.
+_SMALL_WORK = 10**6
+# Elements for which scipy.fft's threads are not worth starting.
+_SMALL_TRANSFORM = 2**16
+
+_chosen: int | None = None
+
+
+def set_num_threads(count: int | None) -> None:
+    """Set how many threads the package's own loops use, or give the choice back to it.
+
+    Parameters
+    ----------
+    count : int or None
+        At least 1; None for one for each core that this process may run on. Limits set with threadpoolctl hold
+        besides.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If `count` is not a number of threads.
+
+    Examples
+    --------
+    >>> import convop
+    >>> convop.set_num_threads(1)
+    >>> convop.set_num_threads(None)
+    """
+    global _chosen  # noqa: PLW0603 - one setting for the process
+    if count is not None:
+        count = integer("count", count)
+        if count < 1:
+            raise ValueError(f"count must be at least 1, or None for all cores; got {count}")
+    _chosen = count
+
+
+def chosen_threads() -> int | None:
+    """What `set_num_threads` was given last, or None."""
+    return _chosen
+
+
+def workers() -> int:
+    """Threads that work may be divided over.
+
+    Returns
+    -------
+    int
+        What was set, or the number of cores this process may run on; no more than the limit that threadpoolctl has
+        set for linear algebra, where it is in use.
+    """
+    if _chosen is not None:
+        count = _chosen
+    elif hasattr(os, "sched_getaffinity"):
+        count = len(os.sched_getaffinity(0))
+    else:
+        count = os.cpu_count() or 1
+    return max(1, min(count, _limit()))
+
+
+_controllers: list[Any] | None = None
+
+
+def _limit() -> int:
+    """The least number of threads of the loaded BLAS libraries: threadpoolctl sets it, and knows no pools of Python."""
+    global _controllers  # noqa: PLW0603 - looked up once
+    threadpoolctl = sys.modules.get("threadpoolctl")
+    if threadpoolctl is None:  # nobody can have set a limit with it
+        return sys.maxsize
+    if _controllers is None:
+        _controllers = list(threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers)
+    counts = [c.num_threads for c in _controllers]
+    return min((count for count in counts if count), default=sys.maxsize)
+
+
+def threads_for(items: int, work: int) -> int:
+    """Threads for some items of so many multiplications in all: little work is done by the calling thread alone."""
+    return 1 if work < _SMALL_WORK or items < 2 else min(workers(), items)
+
+
+def transform_workers(elements: int) -> int:
+    """Threads for a Fourier or cosine transform of so many elements in all, by scipy.fft, which starts them anew."""
+    return 1 if elements < _SMALL_TRANSFORM else workers()
