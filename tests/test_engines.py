@@ -145,7 +145,7 @@ def test_many_blocks_and_threads(case, mode, monkeypatch):
     monkeypatch.setattr(blocks, "_CACHE", 2**14)
     monkeypatch.setattr(blocks, "_STREAMED", 2**14)
     monkeypatch.setattr(sizes, "_SMALL_WORK", 0)
-    monkeypatch.setattr(sizes, "workers", lambda: 3)
+    monkeypatch.setattr(sizes, "thread_count", lambda: 3)
     monkeypatch.setattr(column_transforms, "_LENGTHS", (16,))
     monkeypatch.setattr(column_transforms, "_WIDTH_CUTS", (3,))
     monkeypatch.setattr(column_transforms, "_LEAST_WIDTH", 3)
@@ -317,7 +317,7 @@ def test_the_gradient_by_transforms_keeps_one_sum_a_thread():
     sums = 16 * 16 * math.prod(geometry.spectrum) * 16
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < (sizes.workers() + 2) * sums + 8 * x.nbytes
+    assert peak < (sizes.thread_count() + 2) * sums + 8 * x.nbytes
 
 
 def test_planes_that_do_not_fit_are_refused(monkeypatch):

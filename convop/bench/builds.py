@@ -17,7 +17,7 @@ from ..geometry.axis import PADDING_MODES
 from ..geometry.spec import ConvSpec
 from ..matrix.build import kernel2matrix
 from ..threads.blocks import run_blocks
-from ..threads.sizes import workers
+from ..threads.sizes import thread_count
 from .timing import Line, in_turn
 
 __all__ = ["build_lines", "startup_lines", "textbook_line"]
@@ -139,7 +139,7 @@ def _filled(spec: ConvSpec, dtype: Any) -> list[Array]:
         np.empty(spec.nnz, dtype=spec.index_dtype),
         np.empty(spec.shape[0] + 1, dtype=spec.index_dtype),
     ]
-    threads = workers()
+    threads = thread_count()
     for array in arrays:
         run_blocks(partial(_fill, array), len(array), threads=threads, blocks=threads)
     return arrays

@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 
 from ..threads.blocks import run_blocks
-from ..threads.sizes import workers
+from ..threads.sizes import thread_count
 
 __all__ = ["Machine"]
 
@@ -51,7 +51,7 @@ class Machine:
         Machine
         """
         size = 256 if quick else 2048
-        return cls(_gemm(size, "float64"), _gemm(size, "float32"), _copy(2**16 if quick else 2**25), workers())
+        return cls(_gemm(size, "float64"), _gemm(size, "float32"), _copy(2**16 if quick else 2**25), thread_count())
 
     def least_seconds(self, multiplications: float, nbytes: float, itemsize: int) -> float:
         """What the work takes at least: the longer of its multiplications and its bytes."""
@@ -66,7 +66,7 @@ def _gemm(size: int, dtype: str) -> float:
 
 def _copy(elements: int) -> float:
     source, target = np.ones(elements), np.ones(elements)
-    threads = workers()
+    threads = thread_count()
 
     def block(start: int, stop: int) -> None:
         target[start:stop] = source[start:stop]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..arrays.backend import Array
-from ..threads.pool import crew_for
+from ..threads.pool import awake_workers
 
 __all__ = ["SplitStep", "power_sums", "shrunk"]
 
@@ -38,7 +38,7 @@ def shrunk(v: Array, beta: float, p: float) -> Array:
     flat = np.ascontiguousarray(v.T).reshape(-1)
     target = np.empty_like(flat)
     least = 1 / beta if p == 1 else (2 - p) / (2 - 2 * p) * (2 * (1 - p) / beta) ** (1 / (2 - p))
-    crew = crew_for(_items(len(flat)), len(flat) * (_STEP_WORK if p == 1 else _POWER_WORK))
+    crew = awake_workers(_items(len(flat)), len(flat) * (_STEP_WORK if p == 1 else _POWER_WORK))
     # Infinity less a threshold that the dtype does not hold would be none.
     least = min(least, float(np.finfo(v.dtype).max))
     shrink(crew, flat, target, float(beta), float(p), least, float(np.finfo(v.dtype).eps))
@@ -63,7 +63,7 @@ def power_sums(columns: Array, p: float) -> Array:
 
     rows = np.ascontiguousarray(columns.T)
     sums = np.empty((len(rows), _items(rows.shape[1])))
-    add(crew_for(sums.size, rows.size * _STEP_WORK), rows, float(p), sums.reshape(-1))
+    add(awake_workers(sums.size, rows.size * _STEP_WORK), rows, float(p), sums.reshape(-1))
     return np.asarray(sums.sum(axis=1))
 
 
@@ -109,7 +109,7 @@ class SplitStep:
 
         w, real = self._w, self._w.dtype.type
         sums = np.zeros((len(w) * self._items, len(SUMS)))
-        crew = crew_for(len(sums), w.size * _STEP_WORK)
+        crew = awake_workers(len(sums), w.size * _STEP_WORK)
         split(crew, w, self._u, np.ascontiguousarray(pulled.T), self._weights, real(1 / rho), real(relaxed), sums)
         each = sums.reshape(len(w), self._items, -1)
         return np.concatenate([each[:, :, :1].max(axis=1), each[:, :, 1:].sum(axis=1)], axis=1)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from ..threads.fork_join import counters, share
+from ..threads.fork_join import counters, fork_join
 from ..threads.llvm import atomic_fetch_add
 
 __all__ = ["RUN", "SUMS", "power_sums", "shrink", "split"]
@@ -85,7 +85,7 @@ def split(crew, w, u, pulled, weights, weight, relaxed, sums):
     threshold on both sides, and the new w is what is left of v. Thresholds are `weight`, times `weights` if they have rows.
     `sums` has a row for each item and the columns `SUMS`, and is zero before.
     """
-    if not share(crew, _split, (counters(), w, u, pulled, weights, weight, relaxed, sums)):
+    if not fork_join(crew, _split, (counters(), w, u, pulled, weights, weight, relaxed, sums)):
         raise RuntimeError("a compiled loop has failed")
 
 
@@ -121,7 +121,7 @@ def _shrink(counter, v, target, beta, p, least, precision):
 @numba.njit(nogil=True, cache=True)
 def shrink(crew, v, target, beta, p, least, precision):
     """The proximal operator of ``|.|^p/beta`` of each element: zero up to `least`, a root to a relative precision beyond."""
-    if not share(crew, _shrink, (counters(), v, target, beta, p, least, precision)):
+    if not fork_join(crew, _shrink, (counters(), v, target, beta, p, least, precision)):
         raise RuntimeError("a compiled loop has failed")
 
 
@@ -143,5 +143,5 @@ def _power_sums(counter, w, p, sums):
 @numba.njit(nogil=True, cache=True)
 def power_sums(crew, w, p, sums):
     """``sum |w|^p`` of each item of maps of shape ``(images, elements)``."""
-    if not share(crew, _power_sums, (counters(), w, p, sums)):
+    if not fork_join(crew, _power_sums, (counters(), w, p, sums)):
         raise RuntimeError("a compiled loop has failed")

@@ -18,7 +18,7 @@ from ..arrays.backend import Array
 from ..geometry.axis import AxisRows, Ints
 from ..geometry.spec import ConvSpec
 from ..threads.blocks import run_blocks
-from ..threads.sizes import workers
+from ..threads.sizes import thread_count
 
 __all__ = ["SmallTables", "Tables", "large_structure", "large_values"]
 
@@ -262,5 +262,5 @@ def _joined(parts: Iterable[Ints]) -> Ints:
 
 
 def _in_blocks(fill: Callable[[int, int], object], rows: int) -> None:
-    threads = workers()
+    threads = thread_count()
     run_blocks(fill, rows, threads=threads, blocks=threads * _BLOCKS_PER_WORKER)

@@ -1,7 +1,7 @@
-"""Threads that work where a compiled loop asks for it, and stay awake for a while after they have.
+"""The thread pool of the compiled loops: workers that wait in compiled code, and sleep when no work has come for a while.
 
-A thread that sleeps takes 50 us and more to begin, and whatever begins through the interpreter waits for its lock. So
-the helpers look for work in compiled code, and sleep when none came for some time.
+A thread that sleeps takes 50 us and more to wake, and a thread that returns to the interpreter waits for the GIL. A
+worker therefore spins in compiled code for a while after its work before it sleeps on a semaphore.
 """
 
 from __future__ import annotations
@@ -19,91 +19,90 @@ from ..arrays.backend import Array
 from .locks import ForkSafeLock
 from .sizes import threads_for
 
-__all__ = ["crew_for"]
+__all__ = ["awake_workers"]
 
-# Looks for work before a helper falls asleep: 0.1 to 0.3 ms, longer than what a solver does between two products of
-# small images.
-_LOOKS = 4000
+# Looks for work before a worker sleeps: 0.1 to 0.3 ms, longer than what a solver does between two products of small
+# images.
+_SPIN_LIMIT = 4000
 
 
-class _Helper:
-    """A thread and the slot in which it looks for work."""
+class _Worker:
+    """A thread, and the slot in which it looks for work."""
 
     def __init__(self) -> None:
-        from .fork_join import SLOT_STAMP, STAMP, serve
+        from .fork_join import worker_loop
 
         memory = np.zeros(16, np.int64)
         first = -memory.ctypes.data % 64 // 8
-        self.slot = memory[first : first + 8]  # a cache line of its own; all zeros: free, and nobody listens
-        self.slot[SLOT_STAMP] = STAMP
+        self.slot = memory[first : first + 8]  # a cache line of its own; all zeros: free, and asleep
         self.address = self.slot.ctypes.data
-        self._serve = serve
-        self._bell = Lock()
-        self._bell.acquire()
+        self._loop = worker_loop
+        self._semaphore = Lock()
+        self._semaphore.acquire()
         self._thread = Thread(target=self._run, name="convop", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
-        from .fork_join import LEAVES
+        from .fork_join import LEAVE
 
-        while not self.slot[LEAVES]:
-            self._bell.acquire()
-            self._serve(self.address, _LOOKS)
+        while not self.slot[LEAVE]:
+            self._semaphore.acquire()
+            self._loop(self.address, _SPIN_LIMIT)
 
-    def rouse(self) -> None:
-        """Wake the thread unless it listens. A ring too many costs it some looks, one too few is made good next time."""
-        from .fork_join import LISTENS
+    def wake(self) -> None:
+        """Wakes the thread if it sleeps. One signal too many costs it some looks; a lost one is repeated next time."""
+        from .fork_join import AWAKE
 
-        if not self.slot[LISTENS]:
-            with suppress(RuntimeError):  # it has been rung for already
-                self._bell.release()
+        if not self.slot[AWAKE]:
+            with suppress(RuntimeError):  # the semaphore is open already
+                self._semaphore.release()
 
     def end(self) -> None:
-        """Let the thread end, when it has done what it is at."""
-        from .fork_join import LEAVES
+        """Ends the thread after its present work."""
+        from .fork_join import LEAVE
 
-        self.slot[LEAVES] = 1
+        self.slot[LEAVE] = 1
         with suppress(RuntimeError):
-            self._bell.release()
+            self._semaphore.release()
         self._thread.join()
 
 
 @dataclass(frozen=True)
-class _Crew:
-    """Helpers, and the addresses of their slots; `full` where no more can be had."""
+class _Pool:
+    """Workers and the addresses of their slots; `full` where no more threads can be started."""
 
-    helpers: tuple[_Helper, ...] = ()
+    workers: tuple[_Worker, ...] = ()
     slots: Array = field(default_factory=partial(np.zeros, 0, np.int64))
     full: bool = False
 
-    def grown(self, wanted: int) -> _Crew:
-        """The crew with helpers up to so many, or as many as start."""
-        helpers = list(self.helpers)
+    def with_workers(self, wanted: int) -> _Pool:
+        """Returns a pool of `wanted` workers, or of as many as can be started."""
+        workers = list(self.workers)
         full = False
-        while len(helpers) < wanted and not full:
+        while len(workers) < wanted and not full:
             try:
-                helpers.append(_Helper())
+                workers.append(_Worker())
             except RuntimeError:  # no more threads, or the interpreter is shutting down
                 full = True
-        return _Crew(tuple(helpers), np.array([helper.address for helper in helpers], np.int64), full)
+        return _Pool(tuple(workers), np.array([worker.address for worker in workers], np.int64), full)
 
 
-# The crew of the process, as large as was ever asked for. A forked child has none of its threads.
-_crew = _Crew()
+# The pool of the process, as large as was ever asked for. A forked child has none of its threads.
+_pool = _Pool()
 _growing = ForkSafeLock()
 
 
 def _forget() -> None:
-    global _crew  # noqa: PLW0603
-    _crew = _Crew()
+    global _pool  # noqa: PLW0603
+    _pool = _Pool()
 
 
 def _end() -> None:
-    """Compiled code must not run while the interpreter is taken down."""
-    global _crew
-    helpers, _crew = _crew.helpers, _Crew(_crew.helpers, full=True)
-    for helper in helpers:
-        helper.end()
+    """Ends all workers: compiled code must not run while the interpreter is taken down."""
+    global _pool
+    workers, _pool = _pool.workers, _Pool(_pool.workers, full=True)
+    for worker in workers:
+        worker.end()
 
 
 if hasattr(os, "register_at_fork"):
@@ -111,31 +110,31 @@ if hasattr(os, "register_at_fork"):
 atexit.register(_end)
 
 
-def crew_for(items: int, work: int) -> Array:
-    """Addresses of the slots of helpers that are awake or about to be, for some items of work; none for little work.
+def awake_workers(items: int, work: int) -> Array:
+    """Wakes workers for a loop, and returns the addresses of their slots.
 
     Parameters
     ----------
     items : int
-        Number of items.
+        Items of work, each done by one thread.
     work : int
-        Multiplications of all of them.
+        Multiplications of all items; little work wakes no worker.
 
     Returns
     -------
     ndarray of int64
-        What `handover.share` takes.
+        The first argument of `fork_join`.
     """
-    global _crew  # noqa: PLW0603 - one crew for the process
+    global _pool  # noqa: PLW0603 - one pool for the process
     wanted = threads_for(items, work) - 1
-    crew = _crew
-    # Whoever finds it growing, as a signal's handler may, goes on with what there is.
-    if wanted > len(crew.helpers) and not crew.full and _growing.taken():
+    pool = _pool
+    # A caller that finds the pool growing, such as a signal handler, goes on with the workers there are.
+    if wanted > len(pool.workers) and not pool.full and _growing.try_acquire():
         try:
-            _crew = crew = _crew.grown(wanted)
+            _pool = pool = pool.with_workers(wanted)
         finally:
             _growing.release()
-    slots: Array = crew.slots[:wanted]
-    for helper in crew.helpers[: len(slots)]:
-        helper.rouse()
+    slots: Array = pool.slots[:wanted]
+    for worker in pool.workers[: len(slots)]:
+        worker.wake()
     return slots

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..geometry.arguments import integer
 
-__all__ = ["chosen_threads", "set_num_threads", "threads_for", "transform_workers", "workers"]
+__all__ = ["chosen_threads", "set_num_threads", "thread_count", "threads_for", "transform_workers"]
 
 # Multiplications that are not worth waking a thread for: some 0.1 ms.
 _SMALL_WORK = 10**6
@@ -55,7 +55,7 @@ def chosen_threads() -> int | None:
     return _chosen
 
 
-def workers() -> int:
+def thread_count() -> int:
     """Threads that work may be divided over.
 
     Returns
@@ -90,9 +90,9 @@ def _limit() -> int:
 
 def threads_for(items: int, work: int) -> int:
     """Threads for some items of so many multiplications in all: little work is done by the calling thread alone."""
-    return 1 if work < _SMALL_WORK or items < 2 else min(workers(), items)
+    return 1 if work < _SMALL_WORK or items < 2 else min(thread_count(), items)
 
 
 def transform_workers(elements: int) -> int:
     """Threads for a Fourier or cosine transform of so many elements in all, by scipy.fft, which starts them anew."""
-    return 1 if elements < _SMALL_TRANSFORM else workers()
+    return 1 if elements < _SMALL_TRANSFORM else thread_count()

@@ -21,7 +21,7 @@ import numpy as np
 from ...arrays import memory
 from ...arrays.backend import Array
 from ...geometry.spec import ConvSpec
-from ...threads.pool import crew_for
+from ...threads.pool import awake_workers
 from .blocks import padded, rooms, tiled
 from .planes import Geometry, Result, grouped_kernel, read_only
 from .polyphase import Taps
@@ -272,7 +272,7 @@ class ColumnDirection:
         result = Result(geometry.plan, len(columns), dtype)
         items = len(columns) * geometry.groups * geometry.blocks
         work = int(geometry.cut.nanoseconds) * 10 * len(columns) * geometry.groups
-        crew = crew_for(items, work)
+        crew = awake_workers(items, work)
         threads = len(crew) + 1
         x = rooms("x", threads, 2 * geometry.read * geometry.plan.read_phases * geometry.plane_step, geometry.real)
         y = rooms("y", threads, 2 * geometry.written * geometry.plane_step, geometry.real)

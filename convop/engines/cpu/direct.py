@@ -9,7 +9,7 @@ import numpy as np
 
 from ...arrays.backend import Array
 from ...geometry.spec import ConvSpec
-from ...threads.pool import crew_for
+from ...threads.pool import awake_workers
 from .blocks import Blocks, rooms
 from .packing import Correlations, paired_distance, plane_runs, ragged
 from .planes import Geometry, PlaneEngine, Result, grouped_kernel, read_only, real_weights
@@ -84,7 +84,7 @@ class _Direction:
         geometry = self.geometry
         result = Result(geometry.plan, len(columns), dtype)
         items = len(columns) * geometry.items
-        crew = crew_for(items, len(columns) * geometry.work)
+        crew = awake_workers(items, len(columns) * geometry.work)
         blocks, threads = geometry.blocks, len(crew) + 1
         size = 0 if blocks.read_in_place else geometry.read_planes * blocks.plane_step
         x = rooms("x", threads, size + _LINE * 2, geometry.real)

@@ -25,7 +25,7 @@ from ...geometry.spec import ConvSpec
 from ...matrix.data_matrix import group_matrices
 from ...threads.blocks import run_items
 from ...threads.locks import ForkSafeLock
-from ...threads.sizes import workers
+from ...threads.sizes import thread_count
 from ..protocol import Engine
 from .blocks import Blocks, scratch
 from .direct import DirectEngine
@@ -338,7 +338,7 @@ class FftFilter(PlaneFilter):
         size = math.prod(g.lengths) * (g.read_planes + columns * written)
         total_nbytes = columns * g.groups * written * g.read_planes * math.prod(g.spectrum) * 2 * real.itemsize
         memory.require(
-            (min(workers(), data.items) + 2) * total_nbytes,
+            (min(thread_count(), data.items) + 2) * total_nbytes,
             f"the products of transforms of {self._spec} (engine 'fft')",
         )
         work = partial(self._block_products, data, lines, residuals.view(real).reshape(-1), columns)

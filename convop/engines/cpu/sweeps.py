@@ -16,7 +16,7 @@ import numpy as np
 from ...arrays.backend import Array
 from ...geometry.axis import Ints
 from ...geometry.spec import ConvSpec
-from ...threads.pool import crew_for
+from ...threads.pool import awake_workers
 from .blocks import padded, rooms, tiled
 from .packing import Correlations, paired_distance, ragged
 from .planes import Geometry, Result, read_only, real_weights
@@ -257,7 +257,7 @@ class SweepDirection:
         geometry = self.geometry
         result = Result(geometry.plan, len(columns), dtype)
         groups = len(columns) * geometry.groups
-        crew = crew_for(groups * geometry.blocks, groups * geometry.work)
+        crew = awake_workers(groups * geometry.blocks, groups * geometry.work)
         planes = [geometry.read_planes, *(stage.written * math.prod(stage.after) for stage in geometry.stages)]
         x, y = (
             rooms(name, len(crew) + 1, max(counts, default=0) * geometry.plane_step + 2 * _LINE, geometry.real)

@@ -22,7 +22,7 @@ from ...arrays import memory
 from ...arrays.backend import Array
 from ...geometry.spec import ConvSpec
 from ...threads.blocks import run_items
-from ...threads.sizes import transform_workers, workers
+from ...threads.sizes import transform_workers, thread_count
 from .blocks import scratch
 from .planes import Block, Geometry, Result, grouped_kernel, real_weights
 
@@ -172,7 +172,7 @@ class BlockDirection:
         result = Result(geometry.plan, len(columns), dtype)
         items = len(columns) * geometry.groups * math.prod(geometry.blocks)
         # A single transform is divided within itself.
-        inner = workers() if items == 1 else 1
+        inner = thread_count() if items == 1 else 1
         work = partial(self._work, columns.view(geometry.real).reshape(-1), result, inner)
         transforms = geometry.read_planes + geometry.written * geometry.parts * len(geometry.jobs)
         run_items(work, items, work=items * transforms * math.prod(geometry.lengths) * 10)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numba
 
-from ...threads.fork_join import counters, share
+from ...threads.fork_join import counters, fork_join
 from ...threads.llvm import atomic_fetch_add
 from .butterflies import COLUMNS_BYTES, back_2, back_4, back_plain_4, there_2, there_4, there_plain_4
 from .planes import block_of, gather, scatter, sum_taps
@@ -160,5 +160,5 @@ def _convolve(
 @numba.njit(nogil=True, cache=True)
 def convolve(crew, *arguments):
     """`_convolve` in this thread and in those of a crew, with a counter that they share."""
-    if not share(crew, _convolve, (counters(),) + arguments):  # noqa: RUF005 - Numba adds tuples
+    if not fork_join(crew, _convolve, (counters(),) + arguments):  # noqa: RUF005 - Numba adds tuples
         raise RuntimeError("a compiled loop has failed")

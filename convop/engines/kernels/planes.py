@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from ...threads.fork_join import counters, share
+from ...threads.fork_join import counters, fork_join
 from ...threads.llvm import atomic_fetch_add
 from .microkernels import (
     DOT_TILES,
@@ -354,7 +354,7 @@ def _correlate(
 @numba.njit(nogil=True, cache=True)
 def correlate(crew, *arguments):
     """`_correlate` in this thread and in those of a crew, with a counter that they share."""
-    if not share(crew, _correlate, (counters(),) + arguments):  # noqa: RUF005 - Numba adds tuples
+    if not fork_join(crew, _correlate, (counters(),) + arguments):  # noqa: RUF005 - Numba adds tuples
         raise RuntimeError("a compiled loop has failed")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numba
 
-from ...threads.fork_join import counters, share
+from ...threads.fork_join import counters, fork_join
 from ...threads.llvm import atomic_fetch_add
 from .planes import block_of, correlate_block, gather, scatter
 
@@ -70,5 +70,5 @@ def _sweep(
 @numba.njit(nogil=True, cache=True)
 def sweep(crew, *arguments):
     """`_sweep` in this thread and in those of a crew, with a counter that they share."""
-    if not share(crew, _sweep, (counters(),) + arguments):  # noqa: RUF005 - Numba adds tuples
+    if not fork_join(crew, _sweep, (counters(),) + arguments):  # noqa: RUF005 - Numba adds tuples
         raise RuntimeError("a compiled loop has failed")
