@@ -1,0 +1,59 @@
+"""Compiles kernels with Numba, and keeps them on disk under a key that sees every source they are made of.
+
+Numba's own disk cache looks at the file of the function alone. A kernel that calls another file's microkernel, or that
+freezes a constant of another file, would stay in use after that file has changed, with new workspaces around it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+
+__all__ = ["kernel"]
+
+
+@cache
+def _digest(folder: Path) -> str:
+    """Returns a hash of the sources in a folder and in this one, which every kernel may be made of."""
+    digest = hashlib.sha256()
+    for source in sorted({*folder.glob("*.py"), *Path(__file__).parent.glob("*.py")}):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+class _KernelCache(FunctionCache):  # type: ignore[misc]
+    """Numba's cache of a function, stamped with the sources of its folder and not of its file alone."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        stamp = (self._impl.locator.get_source_stamp(), _digest(Path(function.__code__.co_filename).parent))
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamp)
+
+
+def kernel(function: Callable[..., Any]) -> Any:
+    """Compiles a function when it is first called, without the GIL, and keeps the code for later processes.
+
+    What a kernel calls or freezes has to be in the kernel's folder or in this one: constants, tile shapes, microkernels.
+
+    Parameters
+    ----------
+    function : callable
+        Defined in a module.
+
+    Returns
+    -------
+    numba.core.registry.CPUDispatcher
+    """
+    dispatcher = numba.njit(nogil=True)(function)
+    # Numba raises where there is no source or no folder to write to: kernels are then compiled in every process.
+    try:
+        dispatcher._cache = _KernelCache(function)
+    except (OSError, RuntimeError):
+        return dispatcher
+    return dispatcher

@@ -1,0 +1,54 @@
+"""How many threads share a piece of work."""
+
+import os
+import sys
+import threading
+
+import pytest
+
+import convop
+from convop.threads import blocks, sizes
+
+
+def test_thread_count_is_the_number_of_allowed_cores(monkeypatch):
+    assert sizes.thread_count() >= 1
+    monkeypatch.delitem(sys.modules, "threadpoolctl", raising=False)  # with the limit of the libraries it knows
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 3, 5}, raising=False)
+    assert sizes.thread_count() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert sizes.thread_count() == (os.cpu_count() or 1)
+
+
+def test_set_num_threads_sets_the_count_and_none_resets_it(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1, 2, 3}, raising=False)
+    monkeypatch.setattr(sizes, "_limit", lambda: 100)
+    try:
+        convop.set_num_threads(3)
+        assert sizes.thread_count() == sizes.chosen_threads() == 3
+        for wrong, error in ((0, ValueError), (-2, ValueError), (1.5, TypeError), (True, TypeError), ("2", TypeError)):
+            with pytest.raises(error, match=r"^count must be"):
+                convop.set_num_threads(wrong)
+        assert sizes.thread_count() == 3
+    finally:
+        convop.set_num_threads(None)
+    assert sizes.thread_count() == 4
+
+
+def test_thread_count_respects_threadpoolctl(monkeypatch):
+    import threadpoolctl
+
+    if not threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
+        return  # a NumPy whose BLAS threadpoolctl does not know
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+    with threadpoolctl.threadpool_limits(1):
+        assert sizes.thread_count() == 1
+        seen = set()
+        blocks.run_items(lambda a, b: seen.add(threading.get_ident()), 100, work=10**9)
+        assert seen == {threading.get_ident()}
+    with threadpoolctl.threadpool_limits(2):
+        assert sizes.thread_count() == 2
+
+
+def test_transform_workers_is_one_for_small_transforms(monkeypatch):
+    monkeypatch.setattr(sizes, "thread_count", lambda: 5)
+    assert (sizes.transform_workers(2**16 - 1), sizes.transform_workers(2**16)) == (1, 5)
