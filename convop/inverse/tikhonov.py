@@ -21,6 +21,7 @@ from ..geometry.arguments import boolean, integer
 from ..operators.block_diagonal import BlockOperator, Piece, narrowed, place
 from ..operators.conv import Conv, ConvTranspose, tempered
 from ..spectral.blocks import Window, blocks, exact_parts
+from .conjugate_gradients import ConjugateGradients, column_products, divide_or_zero
 from .preconditioner import checked_damp, determined, preconditioner
 
 __all__ = ["Solution", "System", "exact_inverse", "tikhonov"]
@@ -353,7 +354,7 @@ class System:
 
     def promised(self, gradient: Array) -> float:
         """How far the gradient of the primal system has fallen, from that of the dual one: ``A^H g``."""
-        ratios = _ratios(_norms(self.A.rmatmat(gradient)), _norms(self.A.rmatmat(self.y)))
+        ratios = divide_or_zero(_norms(self.A.rmatmat(gradient)), _norms(self.A.rmatmat(self.y)))
         return float(ratios.max(initial=0.0))
 
     def shown(self, x: Array) -> Array:
@@ -380,7 +381,7 @@ class System:
         residual = self.y - self.A.matmat(x)
         lengths = _norms(self.A.rmatmat(residual) - self.damp**2 * x)
         first = _norms(self.A.rmatmat(self.y))
-        gradients = np.where(first > 0, _ratios(lengths, first), lengths * self.scale)
+        gradients = np.where(first > 0, divide_or_zero(lengths, first), lengths * self.scale)
         with np.errstate(over="ignore"):
             residuals = _norms(residual) * self.scale
         figures = (residuals, gradients) if self.batch else (float(residuals[0]), float(gradients[0]))
@@ -409,19 +410,11 @@ def _norms(columns: Array) -> Array:
     return np.asarray(to_cpu(scale * xp.linalg.norm(columns / scale, axis=0)), dtype=np.float64)
 
 
-def _products(a: Array, b: Array) -> Array:
-    """Real parts of the inner products of columns, on the CPU, in double precision."""
-    xp = namespace(a)
-    if a.shape[1] == 1:  # by BLAS
-        return np.array([float(xp.vdot(a, b).real)])
-    return np.asarray(to_cpu((a.conj() * b).sum(axis=0).real), dtype=np.float64)
-
-
 def _scales(system: System, start: Array | None, P: BlockOperator | None) -> _Sizes:
     """What gradients are relative to: the one at zero, or where zero is the solution, the one at the beginning."""
 
     def sizes(gradient: Array) -> _Sizes:
-        return _Sizes.of(gradient, gradient if P is None else P.matmat(gradient))
+        return _Sizes.of(gradient, column_products(gradient, gradient if P is None else P.matmat(gradient)))
 
     at_zero = sizes(system.first)
     return at_zero if start is None else at_zero.or_else(sizes(system.gradient(start, system.image(start))))
@@ -435,24 +428,23 @@ def _conjugate_gradients(
     They keep ``w = B v`` beside the unknowns v, and compute the gradient from both anew in each iteration.
     """
     y, damp = system.y, system.damp
-    xp = namespace(y)
-    real = y.dtype.type(0).real.dtype
-    eps = float(np.finfo(real).eps)
-    first = system.first
+    eps = float(np.finfo(y.dtype).eps)
     scales = _scales(system, start, P)
-    v = xp.zeros_like(first) if start is None else start
-
-    def column(factors: Array) -> Array:
-        moved: Array = xp.asarray(factors.astype(real))
-        return moved
-
+    v = namespace(y).zeros_like(system.first) if start is None else start
     iterations, gain, reached, goal = 0, 0.0, math.inf, rtol
     while True:
         # From the definition: at the start, and where the recurrences say that the goal is reached.
         w = system.image(v)
-        gradient = system.gradient(v, w)
-        z = gradient if P is None else P.matmat(gradient)
-        sizes = _Sizes.of(gradient, z)
+        cg = ConjugateGradients(
+            system.image,
+            v,
+            system.gradient(v, w),
+            shift=damp**2,
+            image=w,
+            preconditioner=None if P is None else P.matmat,
+            normal_residual=system.gradient,
+        )
+        sizes = _Sizes.of(cg.residual, cg.energy)
         fallen = sizes.over(scales)
         worst = float(fallen.max(initial=0.0))
         at = f"with the gradient at {worst:.2g} of its first size"
@@ -460,7 +452,7 @@ def _conjugate_gradients(
         if not math.isfinite(worst):
             return system.solution(x, iterations, "stopped: the operator gave NaN or infinity", converged=False)
         # Of the dual system, the gradient of the primal one is what was promised.
-        promised = system.promised(gradient) if system.dual else worst
+        promised = system.promised(cg.residual) if system.dual else worst
         if promised <= rtol:
             reason = f"converged: the gradient fell to {promised:.2g} of its first size, rtol is {rtol:g}"
             return system.solution(x, iterations, reason)
@@ -471,28 +463,21 @@ def _conjugate_gradients(
         if worst > reached / 2:
             reason = f"stopped by rounding errors of {y.dtype.name}, {at}"
             return system.solution(x, iterations, reason, converged=False)
-        reached, least, since, direction = worst, worst, iterations, z
+        reached, least, since = worst, worst, iterations
         while iterations < limit and iterations - since < _PATIENCE:
-            image = system.image(direction)
-            square, own = _products(image, image), _products(direction, direction)
-            gain = max(gain, float(np.sqrt(_ratios(square, own)).max()))
-            # Columns that are done stay as they are.
-            step = column(np.where(fallen > goal, _ratios(sizes.energy, square + damp**2 * own), 0.0))
-            v = v + step * direction
-            w = w + step * image
-            gradient = system.gradient(v, w)
+            cg.step(active=fallen > goal)  # columns that are done stay as they are
             iterations += 1
-            z = gradient if P is None else P.matmat(gradient)
-            before, sizes = sizes, _Sizes.of(gradient, z)
+            sizes = _Sizes.of(cg.residual, cg.energy)
             fallen = sizes.over(scales)
             now = float(fallen.max())
-            tell(system, system.solved(v, w), now)
+            tell(system, system.solved(cg.x, cg.image), now)
             if now < least:
                 least, since = now, iterations
-            noise = _ROUNDING_ULPS * eps * (gain * _norms(w) + damp**2 * _norms(v))
+            gain = max(gain, cg.gain)
+            noise = _ROUNDING_ULPS * eps * (gain * _norms(cg.image) + damp**2 * _norms(cg.x))
             if not ((fallen > goal) & (sizes.length > noise)).any():  # also where they are NaN
                 break
-            direction = z + column(_ratios(sizes.energy, before.energy)) * direction
+        v = cg.x
 
 
 @dataclass(frozen=True)
@@ -503,8 +488,8 @@ class _Sizes:
     energy: Array
 
     @classmethod
-    def of(cls, gradient: Array, z: Array) -> _Sizes:
-        return cls(_norms(gradient), _products(gradient, z))
+    def of(cls, gradient: Array, energy: Array) -> _Sizes:
+        return cls(_norms(gradient), energy)
 
     def or_else(self, other: _Sizes) -> _Sizes:
         """Others in place of those that are zero."""
@@ -513,10 +498,5 @@ class _Sizes:
 
     def over(self, first: _Sizes) -> Array:
         """The larger of both, relative to the first."""
-        energies = np.sqrt(np.maximum(0, _ratios(self.energy, first.energy)))
-        return np.asarray(np.maximum(_ratios(self.length, first.length), energies))
-
-
-def _ratios(a: Array, b: Array) -> Array:
-    """``a/b``, and 0 where b is 0."""
-    return np.asarray(np.divide(a, b, out=np.zeros_like(b), where=b != 0))
+        energies = np.sqrt(np.maximum(0, divide_or_zero(self.energy, first.energy)))
+        return np.asarray(np.maximum(divide_or_zero(self.length, first.length), energies))
