@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from ..arrays.backend import Array
 from ..arrays.memory import available, compare
-from ..arrays.scaling import exponent, times_two_to
+from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two
 from ..geometry.arguments import at_least_one, number, one_of, positive
 from .half_quadratic import BETAS, half_quadratic
 from .images import as_images, real_array
@@ -210,17 +210,17 @@ def solve(
     maps = np.zeros((count, *dims), data.dtype)
     objective, gap, steps, converged = np.zeros(count), np.zeros(count), 0, True
     for images in _alike(data):
-        a, b = exponent(filters), exponent(data[images])
+        a, b = power_of_two_scale(filters), power_of_two_scale(data[images])
         problem = Problem(
-            Synthesis(times_two_to(filters, -a), (data.shape[2], data.shape[3])),
-            times_two_to(data[images], -b),
+            Synthesis(scale_by_power_of_two(filters, -a), (data.shape[2], data.shape[3])),
+            scale_by_power_of_two(data[images], -b),
             shifted(lam, 2 * b - p * (b - a)),
         )
         for block in _blocks(problem, maps.nbytes):
             at = images[block]
             w, objective[at], gap[at], taken, ended = _solved(problem.of(block), p, solver, betas, cg, rtol, limit)
             with np.errstate(over="ignore"):
-                maps[at] = times_two_to(problem.shaped(w), b - a)
+                maps[at] = scale_by_power_of_two(problem.shaped(w), b - a)
                 objective[at] *= np.exp2(p * (b - a))
             steps, converged = max(steps, taken), converged and ended
     if not (np.isfinite(maps).all() and np.isfinite(objective).all()):

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..arrays.backend import Array, as_array, on_gpu
 from ..arrays.dtypes import kept_dtype
-from ..arrays.scaling import exponent, times_two_to
+from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two
 from ..geometry.arguments import integer, positive
 from ..operators.conv import Conv
 
@@ -92,9 +92,9 @@ def remove_mean(images: npt.ArrayLike) -> Array:
     [[[-2.0, -1.0], [0.0, 3.0]]]
     """
     data = as_images(images)
-    power = exponent(data)
-    data = times_two_to(data, -power)
-    return times_two_to(data - data.mean(axis=(2, 3), keepdims=True), power).reshape(np.shape(images))
+    power = power_of_two_scale(data)
+    data = scale_by_power_of_two(data, -power)
+    return scale_by_power_of_two(data - data.mean(axis=(2, 3), keepdims=True), power).reshape(np.shape(images))
 
 
 def rescale(images: npt.ArrayLike) -> Array:
@@ -168,8 +168,8 @@ def local_contrast(images: npt.ArrayLike, *, size: int = 5, sigma: float = 1.591
     mean = Conv(window.astype(data.dtype), data.shape[2:], padding="same", padding_mode="symmetric")
 
     # What is found does not depend on the unit, and squares have to be within the range of the dtype.
-    power = exponent(data)
-    data = times_two_to(data, -power)
+    power = power_of_two_scale(data)
+    data = scale_by_power_of_two(data, -power)
 
     def smoothed(planes: Array) -> Array:
         columns = planes.reshape(-1, math.prod(planes.shape[2:])).T
@@ -218,8 +218,8 @@ def snr(images: npt.ArrayLike, reconstructions: npt.ArrayLike) -> float:
         raise ValueError(
             f"images and reconstructions must have one shape that is not empty, got {original.shape} and {made.shape}"
         )
-    power = max(exponent(original), exponent(made), key=abs)
-    original, made = times_two_to(original, -power), times_two_to(made, -power)
+    power = max(power_of_two_scale(original), power_of_two_scale(made), key=abs)
+    original, made = scale_by_power_of_two(original, -power), scale_by_power_of_two(made, -power)
     signal, noise = float(((original - original.mean()) ** 2).sum()), float(((original - made) ** 2).sum())
     if noise == 0:
         return math.inf

@@ -11,7 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..arrays.backend import Array
 from ..arrays.memory import require
-from ..arrays.scaling import exponent, times_two_to
+from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two
 from ..operators.conv_filter import ConvFilter
 from .elementwise import power_sums
 from .problem import ARRAYS, Problem, shifted
@@ -84,8 +84,8 @@ def learned(
     MemoryError
         Before anything is computed, if the maps of all images do not fit.
     """
-    space, power = data.shape[2:], exponent(data)
-    data, lam = times_two_to(data, -power), shifted(lam, (2 - p) * power)
+    space, power = data.shape[2:], power_of_two_scale(data)
+    data, lam = scale_by_power_of_two(data, -power), shifted(lam, (2 - p) * power)
     problem = Problem(Synthesis(filters, space), data, lam)
     # Two sets of filters are there when a step is tried.
     require(ARRAYS * len(data) * problem.image_nbytes + 2 * problem.A.nbytes, f"learning from the maps of {problem}")

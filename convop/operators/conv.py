@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays.backend import Array, as_kernel, on_gpu, to_cpu
-from ..arrays.scaling import exponent, times_two_to
+from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two
 from ..cuda.matrix import build as build_on_gpu
 from ..engines import GPU_ENGINES, Engine, make, renew
 from ..geometry.arguments import IntOrSequence, Padding, boolean
@@ -186,8 +186,8 @@ def tempered(A: Any) -> tuple[Any, int]:
     """
     if not isinstance(A, _Convolution):
         return A, 0
-    power = exponent(A.kernel)
-    return (A.with_kernel(times_two_to(A.kernel, -power)), power) if power else (A, 0)
+    power = power_of_two_scale(A.kernel)
+    return (A.with_kernel(scale_by_power_of_two(A.kernel, -power)), power) if power else (A, 0)
 
 
 def _restored(
