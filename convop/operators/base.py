@@ -1,4 +1,4 @@
-"""What all operators of the package are: PyLops operators with a sparse matrix at hand."""
+"""The base class of all operators: a PyLops operator that also has its sparse matrix, its norm and a GPU version."""
 
 from __future__ import annotations
 
@@ -13,106 +13,107 @@ from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
 from ..arrays import memory
 from ..arrays.backend import Array, as_array, dense, namespace, on_gpu, require_gpu_memory, to_cpu, to_gpu
 from ..arrays.dtypes import kept_dtype
+from ..cuda.matrix import to_gpu_matrix
 from ..geometry.arguments import one_of
 from ..matrix.build import checked_format, convert
-from ..spectral.singular_values import all_values, condition, largest
+from ..spectral.singular_values import all_values, condition_number, largest_value
 from .linear_operator import LinearOperator
 
-__all__ = ["MatrixOperator", "own", "transposed_csr"]
+__all__ = ["MatrixOperator", "transposed_csr"]
 
-# Lanczos' method ends when it changes the norm by less, relative to itself.
+# Lanczos' method stops when the norm changes by less than this, relative to itself.
 _NORM_RTOL = 1e-12
 
 
 class MatrixOperator(LinearOperator):  # type: ignore[misc]
-    """A PyLops operator over two functions on vectors or batches of columns, with a sparse matrix at hand."""
+    """A PyLops operator that applies two functions to vectors or batches of columns, and has a sparse matrix."""
 
     _forward: Callable[[Array], Array]
     _backward: Callable[[Array], Array]
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the operator is on the GPU, and takes and returns CuPy's arrays."""
+        """Whether the operator is on the GPU, where it takes and returns CuPy arrays."""
         raise NotImplementedError
 
     def to_gpu(self) -> Self:
-        """The operator on the GPU.
+        """Returns the operator on the GPU.
 
         Returns
         -------
         MatrixOperator
-            A new operator of the same type, which takes and returns CuPy's arrays. Its engine is the one that was asked
-            for where the GPU has it, and ``"auto"`` otherwise.
+            A new operator of the same type, which takes and returns CuPy arrays. Its engine is the requested one if the
+            GPU has it, and ``"auto"`` otherwise.
 
         Raises
         ------
         RuntimeError
             If CuPy, a GPU with its driver, or one of CUDA's libraries is missing; the message says which.
         """
-        return self._moved(to_gpu)
+        return self._to_device(to_gpu)
 
     def to_cpu(self) -> Self:
-        """The operator on the CPU.
+        """Returns the operator on the CPU.
 
         Returns
         -------
         MatrixOperator
-            A new operator of the same type, which takes and returns NumPy's arrays.
+            A new operator of the same type, which takes and returns NumPy arrays.
         """
-        return self._moved(to_cpu)
+        return self._to_device(to_cpu)
 
-    def _moved(self, move: Callable[[Array], Array]) -> Self:
-        """The operator with its arrays moved."""
+    def _to_device(self, move: Callable[[Array], Array]) -> Self:
+        """Returns the operator with its arrays moved by a function."""
         raise NotImplementedError
 
     def _matvec(self, x: Any) -> Array:
-        return self._applied(self._forward, x)
+        return self._apply(self._forward, x)
 
     def _rmatvec(self, x: Any) -> Array:
-        return self._applied(self._backward, x)
-
-    def _applied(self, function: Callable[[Array], Array], given: Any) -> Array:
-        """A function on vectors or columns, for input of any dtype: as NumPy promotes it, integers as float64."""
-        x = as_array(dense(given), "x")
-        self._check_place(x)
-        kept = kept_dtype(x.dtype, "x")
-        x = x.astype(kept, copy=False)
-        if kept.kind == "c" and self.dtype.kind != "c":
-            # A real map of complex columns is that map of twice as many real ones.
-            xp = namespace(x)
-            columns = x.shape[1] if x.ndim > 1 else 1
-            parts = xp.ascontiguousarray(x).reshape(len(x), columns).view(kept.type(0).real.dtype)
-            result: Array = xp.ascontiguousarray(function(parts))
-            return result.view(np.result_type(kept, result.dtype, np.complex64)).reshape(len(result), *x.shape[1:])
-        return function(x)
-
-    def _check_place(self, x: Array) -> None:
-        if on_gpu(x) and not self.on_gpu:
-            raise TypeError(
-                "x must be an array of NumPy, as the operator is on the CPU; got one of CuPy: "
-                "move it with x.get(), or the operator with to_gpu()"
-            )
-        if self.on_gpu and not on_gpu(x):
-            raise TypeError(
-                "x must be an array of CuPy, as the operator is on the GPU; got one of NumPy: "
-                "move it with cupy.asarray(x), or the operator with to_cpu()"
-            )
+        return self._apply(self._backward, x)
 
     _matmat = _matvec
     _rmatmat = _rmatvec
 
+    def _apply(self, function: Callable[[Array], Array], given: Any) -> Array:
+        """Applies a function to vectors or columns of any dtype, promoted as NumPy does, integers as float64."""
+        x = as_array(dense(given), "x")
+        self._check_device(x)
+        kept = kept_dtype(x.dtype, "x")
+        x = x.astype(kept, copy=False)
+        if kept.kind == "c" and self.dtype.kind != "c":
+            # A real map of complex columns is the same map of twice as many real columns, their components.
+            xp = namespace(x)
+            columns = x.shape[1] if x.ndim > 1 else 1
+            components = xp.ascontiguousarray(x).reshape(len(x), columns).view(kept.type(0).real.dtype)
+            result: Array = xp.ascontiguousarray(function(components))
+            return result.view(np.result_type(kept, result.dtype, np.complex64)).reshape(len(result), *x.shape[1:])
+        return function(x)
+
+    def _check_device(self, x: Array) -> None:
+        if on_gpu(x) and not self.on_gpu:
+            raise TypeError(
+                "x must be a NumPy array, because the operator is on the CPU; got a CuPy array: "
+                "move it with x.get(), or the operator with to_gpu()"
+            )
+        if self.on_gpu and not on_gpu(x):
+            raise TypeError(
+                "x must be a CuPy array, because the operator is on the GPU; got a NumPy array: "
+                "move it with cupy.asarray(x), or the operator with to_cpu()"
+            )
+
     def dot(self, x: Any) -> Any:
-        """Apply to an array of shape `dims`, ``(*dims, P)``, ``(N,)`` or ``(N, P)``, or compose with an operator.
+        """Applies the operator to an array of shape `dims`, ``(*dims, P)``, ``(N,)`` or ``(N, P)``, or composes operators.
 
         Parameters
         ----------
         x : array_like, scalar or linear operator
-            What stands to the right of ``@`` or ``*``.
+            The right operand of ``@`` or ``*``.
 
         Returns
         -------
         ndarray or LinearOperator
-            An array of shape `dimsd`, ``(*dimsd, P)``, ``(M,)`` or ``(M, P)``; or the product.
+            An array of shape `dimsd`, ``(*dimsd, P)``, ``(M,)`` or ``(M, P)``; or the product of two operators.
 
         Raises
         ------
@@ -136,7 +137,7 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         )
 
     def tosparse(self, format: str = "csr") -> Any:
-        """The operator as a SciPy sparse array, built at once and yours to change.
+        """Returns the matrix of the operator as a new SciPy sparse array, which the caller may change.
 
         Parameters
         ----------
@@ -146,25 +147,31 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         Returns
         -------
         scipy.sparse array of shape ``self.shape``
-            Of cupyx.scipy.sparse for an operator on the GPU.
+            For an operator on the GPU a cupyx.scipy.sparse array.
 
         Raises
         ------
         MemoryError
-            If it does not fit the free memory.
+            If the matrix does not fit the free memory.
         """
-        return self._sparse(checked_format(format, gpu=self.on_gpu))
+        format = checked_format(format, gpu=self.on_gpu)
+        return convert(self._gpu_csr(), format) if self.on_gpu else self._sparse(format)
 
     def _sparse(self, format: str) -> Any:
+        """Returns the matrix of an operator on the CPU in a format."""
         raise NotImplementedError
 
+    def _gpu_csr(self) -> Any:
+        """Returns the matrix of an operator on the GPU in CSR; by default built on the CPU and moved."""
+        return to_gpu_matrix(self.to_cpu().tosparse())
+
     def todense(self, backend: str | None = None) -> Array:
-        """The operator as a dense matrix.
+        """Returns the matrix of the operator as a dense array.
 
         Parameters
         ----------
         backend : {"numpy", "cupy"}, optional
-            Whose array is wanted. By default NumPy's for an operator on the CPU, CuPy's for one on the GPU.
+            Library of the result. By default NumPy for an operator on the CPU, and CuPy for an operator on the GPU.
 
         Returns
         -------
@@ -173,7 +180,7 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         Raises
         ------
         MemoryError
-            If it does not fit the free memory.
+            If the matrix does not fit the free memory.
         """
         wanted = self.on_gpu if backend is None else one_of("backend", backend, ("numpy", "cupy")) == "cupy"
         if wanted != self.on_gpu:
@@ -184,29 +191,29 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
         return dense
 
     def norm(self) -> float:
-        """The spectral norm: the largest singular value.
+        """Returns the spectral norm: the largest singular value.
 
         Returns
         -------
         float
-            To rounding where the operator breaks into small blocks, or is small. Beyond, to about 1e-9 of it; to
-            1e-6 where many singular values lie that close to the largest, as of a long signal. NaN if the operator has
-            entries that are not finite. That of an operator on the GPU is computed on the CPU.
+            Exact to rounding if the operator has small diagonal blocks, or is small. Otherwise correct to about 1e-9; to
+            1e-6 if many singular values lie that close to the largest, as for a long signal. NaN if the operator has
+            entries that are not finite. For an operator on the GPU, the norm is computed on the CPU.
 
         See Also
         --------
         convop.spectrum.norm : With a tolerance, and with bounds.
         """
-        return largest(self.to_cpu() if self.on_gpu else self, _NORM_RTOL)[0]
+        return largest_value(self.to_cpu() if self.on_gpu else self, _NORM_RTOL)[0]
 
     def cond(self) -> float:
-        """The condition number: the largest singular value over the smallest, computed in double precision.
+        """Returns the condition number: the largest singular value over the smallest, computed in double precision.
 
         Returns
         -------
         float
-            ``inf`` for a matrix that is singular to rounding, NaN for one with entries that are not finite. That of an
-            operator on the GPU is computed on the CPU.
+            ``inf`` for a matrix that is singular to rounding, NaN for a matrix with entries that are not finite. For an
+            operator on the GPU, it is computed on the CPU.
 
         Raises
         ------
@@ -217,21 +224,13 @@ class MatrixOperator(LinearOperator):  # type: ignore[misc]
 
         See Also
         --------
-        convop.spectrum.singular_values : What it is computed from.
+        convop.spectrum.singular_values : All or some of the singular values.
         """
-        return condition(all_values(self.to_cpu() if self.on_gpu else self), self.shape)
-
-
-def own(array: Array) -> Array:
-    """A copy, safe from whoever holds the original; read-only where its library has such."""
-    own = array.copy()
-    if not on_gpu(own):
-        own.setflags(write=False)
-    return own
+        return condition_number(all_values(self.to_cpu() if self.on_gpu else self), self.shape)
 
 
 def transposed_csr(matrix: sp.csr_array, format: str) -> Any:
-    """The transpose of a canonical CSR matrix, in a format."""
+    """Returns the transpose of a canonical CSR matrix in a format."""
     transposed = matrix.T
     transposed.has_canonical_format = True
     if format == "csc":

@@ -1,4 +1,4 @@
-"""Operators that are small matrices in the bases of `frequency`: exact inverses, filters and preconditioners."""
+"""Operators that are block diagonal in transform bases, and sums of them: exact inverses and preconditioners."""
 
 from __future__ import annotations
 
@@ -13,107 +13,96 @@ import scipy.sparse as sp
 
 from ..arrays import memory
 from ..arrays.backend import Array, namespace, on_gpu
-from ..cuda.matrix import moved
-from ..geometry.spec import ConvSpec
 from ..matrix.build import convert
-from ..spectral.blocks import Part, Place
+from ..spectral.transform_basis import TransformBasis
 from .base import MatrixOperator
 from .linear_operator import LinearOperator
 
-__all__ = ["BlockOperator", "Piece", "narrowed", "place"]
+__all__ = ["BlockOperator", "SubdomainTerm", "to_precision"]
 
 
-def place(spec: ConvSpec, parts: Sequence[Part], dtype: np.dtype[Any], *, outputs: bool) -> Place:
-    """Inputs or outputs of a convolution in the bases of parts.
-
-    Parameters
-    ----------
-    spec : ConvSpec
-        The geometry.
-    parts : sequence of Part
-        One per axis.
-    dtype : dtype
-        Of the vectors.
-    outputs : bool
-        Whether they are outputs.
-
-    Returns
-    -------
-    Place
-    """
-    channels = spec.c_out if outputs else spec.c_in
-    space = (spec.output_shape if outputs else spec.input_shape)[-spec.ndim :]
-    return Place((channels, *space), spec.groups, tuple(parts), outputs, dtype)
-
-
-def narrowed(values: Array, dtype: np.dtype[Any]) -> Array:
-    """Blocks of double precision in the precision of a dtype; real or complex as they are.
+def to_precision(values: Array, dtype: np.dtype[Any]) -> Array:
+    """Returns blocks in the precision of a dtype; real blocks stay real, and complex blocks complex.
 
     Parameters
     ----------
     values : ndarray
         float64 or complex128, of any shape.
     dtype : dtype
-        One of the four that are kept.
+        float32, float64, complex64 or complex128.
 
     Returns
     -------
     ndarray
-        `values` itself where nothing changes.
+        `values` itself if its dtype is right.
     """
     real = dtype.type(0).real.dtype
     return values.astype(np.result_type(real, np.complex64) if values.dtype.kind == "c" else real, copy=False)
 
 
 @dataclass(frozen=True)
-class Piece:
-    """``W_t T_t^-1 F T_s W_s``: to the bases of parts, a small matrix for each frequency there, and back.
+class SubdomainTerm:
+    """``W_t T_t^-1 F T_s W_s``: weight, transform, multiply each frequency by a small matrix, transform back, weight.
 
     Attributes
     ----------
-    source, target : Place
-        What the piece reads and writes.
+    source, target : TransformBasis
+        Bases of what the term reads and writes.
     blocks : ndarray of shape ``(*frequencies, groups, rows, columns)``
         F.
     weight : ndarray, optional
-        Factors of the elements of the window, before and after; for pieces with one place alone.
+        Factors W of the samples of the subdomain, before and after; for terms with equal `source` and `target`.
     """
 
-    source: Place
-    target: Place
+    source: TransformBasis
+    target: TransformBasis
     blocks: Array
     weight: Array | None = None
 
     def add(self, planes: Array, results: Array, adjoint: bool) -> None:
-        """Add the piece's results, or those of its conjugate transpose, for planes ``(P, channels, *space)``."""
+        """Adds the term's results, or those of its conjugate transpose, for planes ``(P, channels, *space)``."""
         source, target = (self.target, self.source) if adjoint else (self.source, self.target)
-        seen = planes[(slice(None), slice(None), *source.windows)]
-        values = source.there(seen if self.weight is None else seen * self.weight)
-        xp, blocks = namespace(planes), self.adjoint if adjoint else self.blocks
-        scalar = blocks.shape[-2:] == (1, 1)
-        values = blocks * values if scalar else xp.matmul(blocks, values)
-        written = target.back(values)
+        restricted = planes[(slice(None), slice(None), *source.subdomain)]
+        values = source.forward(restricted if self.weight is None else restricted * self.weight)
+        xp, blocks = namespace(planes), self.adjoint_blocks if adjoint else self.blocks
+        is_scalar = blocks.shape[-2:] == (1, 1)
+        values = blocks * values if is_scalar else xp.matmul(blocks, values)
+        contribution = target.inverse(values)
         if self.weight is not None:
-            written = written * self.weight
-        results[(slice(None), slice(None), *target.windows)] += written
+            contribution = contribution * self.weight
+        results[(slice(None), slice(None), *target.subdomain)] += contribution
 
     @cached_property
-    def adjoint(self) -> Array:
-        """The blocks' conjugate transposes."""
+    def adjoint_blocks(self) -> Array:
+        """The conjugate transposes of the blocks."""
         adjoint: Array = namespace(self.blocks).ascontiguousarray(self.blocks.conj().swapaxes(-1, -2))
         return adjoint
 
-    def moved(self, move: Callable[[Array], Array]) -> Piece:
-        """The piece with its arrays moved."""
+    def to_device(self, move: Callable[[Array], Array]) -> SubdomainTerm:
+        """Returns the term with its arrays moved by a function."""
         return replace(self, blocks=move(self.blocks), weight=None if self.weight is None else move(self.weight))
 
 
 class BlockOperator(MatrixOperator):
-    """A sum of pieces, as a linear operator."""
+    """A sum of subdomain terms as a linear operator.
+
+    Parameters
+    ----------
+    terms : sequence of SubdomainTerm
+        At least one.
+    dims, dimsd : tuple of int
+        Shapes of inputs and outputs.
+    dtype : dtype
+        The operator's dtype.
+    name : str
+        The operator's name.
+    hermitian : bool
+        Whether the sum equals its conjugate transpose.
+    """
 
     def __init__(
         self,
-        pieces: Sequence[Piece],
+        terms: Sequence[SubdomainTerm],
         *,
         dims: tuple[int, ...],
         dimsd: tuple[int, ...],
@@ -121,53 +110,51 @@ class BlockOperator(MatrixOperator):
         name: str,
         hermitian: bool = False,
     ) -> None:
-        self._pieces = tuple(pieces)
+        self._terms = tuple(terms)
         self._hermitian = hermitian
         self._forward = self._sum
         self._backward = self._sum if hermitian else self._adjoint_sum
         LinearOperator.__init__(self, dtype=dtype, dims=dims, dimsd=dimsd, name=name)
 
     def _sum(self, x: Array) -> Array:
-        return self._applied_pieces(x, False)
+        return self._apply_terms(x, False)
 
     def _adjoint_sum(self, y: Array) -> Array:
-        return self._applied_pieces(y, True)
+        return self._apply_terms(y, True)
 
-    def _applied_pieces(self, x: Array, adjoint: bool) -> Array:
-        first = self._pieces[0]
+    def _apply_terms(self, x: Array, adjoint: bool) -> Array:
+        first = self._terms[0]
         source, target = (first.target, first.source) if adjoint else (first.source, first.target)
         dtype = np.result_type(x.dtype, self.dtype)
         xp = namespace(x)
         columns = x.astype(dtype, copy=False).reshape(len(x), -1).T
         planes = columns.reshape(len(columns), *source.shape)
         results = xp.zeros((len(columns), *target.shape), dtype)
-        for piece in self._pieces:
-            piece.add(planes, results, adjoint)
+        for term in self._terms:
+            term.add(planes, results, adjoint)
         flat: Array = results.reshape(len(columns), -1).T
         return flat.reshape(-1, *x.shape[1:])
 
     @property
     def on_gpu(self) -> bool:
-        """Whether the operator is on the GPU, and takes and returns CuPy's arrays."""
-        return on_gpu(self._pieces[0].blocks)
+        """Whether the operator is on the GPU, where it takes and returns CuPy arrays."""
+        return on_gpu(self._terms[0].blocks)
 
-    def _moved(self, move: Callable[[Array], Array]) -> Self:
-        pieces = [piece.moved(move) for piece in self._pieces]
+    def _to_device(self, move: Callable[[Array], Array]) -> Self:
+        terms = [term.to_device(move) for term in self._terms]
         return type(self)(
-            pieces, dims=self.dims, dimsd=self.dimsd, dtype=self.dtype, name=self.name, hermitian=self._hermitian
+            terms, dims=self.dims, dimsd=self.dimsd, dtype=self.dtype, name=self.name, hermitian=self._hermitian
         )
 
     def _adjoint(self) -> BlockOperator:
         if self._hermitian:
             return self
-        pieces = [Piece(p.target, p.source, p.adjoint, p.weight) for p in self._pieces]
-        return BlockOperator(pieces, dims=self.dimsd, dimsd=self.dims, dtype=self.dtype, name=f"{self.name}H")
+        terms = [SubdomainTerm(term.target, term.source, term.adjoint_blocks, term.weight) for term in self._terms]
+        return BlockOperator(terms, dims=self.dimsd, dimsd=self.dims, dtype=self.dtype, name=f"{self.name}H")
 
     def _transpose(self) -> Any:
         return self._adjoint() if self.dtype.kind != "c" else super()._transpose()
 
     def _sparse(self, format: str) -> Any:
-        if self.on_gpu:
-            return convert(moved(self.to_cpu()._sparse("csr")), format)
         memory.require(2 * math.prod(self.shape) * self.dtype.itemsize, f"the dense matrix of shape {self.shape}")
         return convert(sp.csr_array(self.matmat(np.eye(self.shape[1], dtype=self.dtype))), format)

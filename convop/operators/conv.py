@@ -1,115 +1,79 @@
-"""Convolutions as PyLops operators: a spec, a kernel and an engine that applies them."""
+"""Convolutions and their transposes as PyLops operators: a spec, a kernel and an engine that applies them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays.backend import Array, as_kernel, on_gpu, to_cpu
-from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two
+from ..arrays.scaling import to_unit_scale
 from ..cuda.matrix import build as build_on_gpu
-from ..engines import GPU_ENGINES, Engine, make, renew
+from ..engines import Engine, make, renew
 from ..geometry.arguments import IntOrSequence, Padding, boolean
 from ..geometry.spec import ConvSpec
 from ..geometry.transposed import transposed_spec
 from ..matrix.build import build, convert, flipped
-from .base import MatrixOperator, own, transposed_csr
-from .linear_operator import LinearOperator
+from .base import transposed_csr
+from .spec_operator import SpecOperator, readonly_copy
 
-__all__ = ["Conv", "ConvTranspose", "tempered"]
+__all__ = ["Conv", "ConvTranspose", "require_convolution", "split_groups", "with_unit_scale"]
 
 
-class _Convolution(MatrixOperator):
-    """What `Conv` and `ConvTranspose` share: the convolution's spec, the kernel, and an engine for one of both."""
+class _Convolution(SpecOperator):
+    """The base of `Conv` and `ConvTranspose`.
 
-    _DEFAULT_NAME: str
+    The engine applies a convolution as its forward map, and the conjugate transpose as its adjoint. `Conv` is the forward
+    map of the engine of its taps K. `ConvTranspose` is the adjoint of the engine of the conjugate taps, because
+    ``C(K)^T = C(conj K)^H``. Operators that `T` and `H` turn into each other share one engine.
+    """
 
-    def _set_up(
-        self,
-        spec: ConvSpec,
-        kernel: Array,
-        flip: bool,
-        engine: str,
-        name: str,
-        *,
-        ready: Engine | None = None,
-        like: Engine | None = None,
-    ) -> Self:
-        """Fill in a new operator, with an engine made anew, one that is ready, or one of the same spec."""
-        self._spec = spec
-        self._kernel = kernel
-        self._flip = flip
-        self._requested = engine
-        if ready is None:
-            taps = self._taps()
-            ready = make(engine, spec, taps) if like is None else renew(engine, like, spec, taps)
-        self._engine = ready
-        dims, dimsd = self._direction(spec.input_shape, spec.output_shape)
-        self._forward, self._backward = self._direction(ready.forward, ready.adjoint)
-        LinearOperator.__init__(self, dtype=kernel.dtype, dims=dims, dimsd=dimsd, name=name)
-        return self
+    _DEFAULT_NAME: ClassVar[str]
+    _IS_TRANSPOSE: ClassVar[bool]
 
-    @staticmethod
-    def _direction(first: Any, second: Any) -> tuple[Any, Any]:
-        """Two things of the convolution in the order of this operator."""
-        raise NotImplementedError
-
-    def _unflipped(self) -> Array:
-        """The taps of the convolution as its matrix has them."""
-        return flipped(self._spec, self._kernel) if self._flip else self._kernel
+    def _make_engine(self, like: Engine | None) -> Engine:
+        spec, taps = self._spec, self._taps()
+        if like is None:
+            return make(self._requested_engine, spec, taps)
+        return renew(self._requested_engine, like, spec, taps)
 
     def _taps(self) -> Array:
-        """The taps from which this operator's engine is made."""
-        return self._unflipped()
+        """The taps of the engine: not flipped, and conjugate for a transpose."""
+        taps = flipped(self._spec, self._array) if self._flip else self._array
+        return taps.conj() if self._IS_TRANSPOSE else taps
 
-    @property
-    def spec(self) -> ConvSpec:
-        """The geometry of the convolution, also where the operator is its transpose."""
-        return self._spec
+    def _functions(self) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+        forward, adjoint = self._engine.forward, self._engine.adjoint
+        return (adjoint, forward) if self._IS_TRANSPOSE else (forward, adjoint)
+
+    def _dimensions(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        inputs, outputs = self._spec.input_shape, self._spec.output_shape
+        return (outputs, inputs) if self._IS_TRANSPOSE else (inputs, outputs)
 
     @property
     def kernel(self) -> Array:
         """The kernel as it was given, in the operator's dtype. Read-only: see `with_kernel`."""
-        return self._kernel
+        return self._array
+
+    @property
+    def flip(self) -> bool:
+        """Whether the kernel is reversed in space."""
+        return self._flip
 
     def convolution(self) -> tuple[ConvSpec, Array]:
-        """The convolution of which this operator is the matrix, or the conjugate transpose.
+        """Returns the convolution whose matrix, or its conjugate transpose, is the matrix of this operator.
 
         Returns
         -------
         (ConvSpec, ndarray)
-            Its geometry, and its taps on the CPU, not flipped.
+            Geometry, and taps on the CPU, not flipped.
         """
         return self._spec, to_cpu(self._taps())
 
-    @property
-    def engine(self) -> str:
-        """Name of the engine in use."""
-        return self._engine.name
-
-    @property
-    def on_gpu(self) -> bool:
-        """Whether the operator is on the GPU, and takes and returns CuPy's arrays."""
-        return on_gpu(self._kernel)
-
-    def _moved(self, move: Callable[[Array], Array]) -> Self:
-        moved = own(move(self._kernel))
-        engine = self._requested
-        if on_gpu(moved) and engine not in GPU_ENGINES:
-            engine = "auto"
-        other = type(self).__new__(type(self))
-        return other._set_up(self._spec, moved, self._flip, engine, self.name)
-
-    @property
-    def flip(self) -> bool:
-        """Whether the kernel is flipped in space."""
-        return self._flip
-
     def with_kernel(self, kernel: npt.ArrayLike) -> Self:
-        """The operator of the same spec with another kernel; what depends on the spec alone is shared.
+        """Returns the operator of the same spec with another kernel; what depends on the spec alone is shared.
 
         Parameters
         ----------
@@ -119,40 +83,38 @@ class _Convolution(MatrixOperator):
         Returns
         -------
         Conv or ConvTranspose
-            As this one.
+            Of the same type.
         """
-        taps = own(as_kernel(kernel))
+        taps = readonly_copy(as_kernel(kernel))
         if on_gpu(taps) != self.on_gpu:
-            here, other = ("CuPy", "NumPy") if self.on_gpu else ("NumPy", "CuPy")
-            raise TypeError(f"kernel must be an array of {here}, as the operator's is; got one of {other}")
-        if taps.shape != self._kernel.shape:
-            raise ValueError(f"kernel must keep the shape {self._kernel.shape}, got {taps.shape}")
-        return self._same_type(taps)
+            expected, got = ("CuPy", "NumPy") if self.on_gpu else ("NumPy", "CuPy")
+            raise TypeError(f"kernel must be a {expected} array, as the operator's is; got a {got} array")
+        if taps.shape != self._array.shape:
+            raise ValueError(f"kernel must keep the shape {self._array.shape}, got {taps.shape}")
+        return self._with_array(taps)
 
-    def _same_type(self, kernel: Array) -> Self:
-        other = type(self).__new__(type(self))
-        return other._set_up(self._spec, kernel, self._flip, self._requested, self.name, like=self._engine)
+    @staticmethod
+    def _opposite() -> type[_Convolution]:
+        """Returns the type of the operator in the other direction."""
+        raise NotImplementedError
 
-    def _turned(self, kind: type[_Convolution], kernel: Array) -> Any:
-        """The operator in the other direction. It shares the engine if that engine's taps are its own."""
-        shared = kernel.dtype.kind != "c" or kernel is not self._kernel
-        ready, like = (self._engine, None) if shared else (None, self._engine)
+    def _transpose(self) -> Any:
+        return self._reverse_direction(self._array)
+
+    def _adjoint(self) -> Any:
+        return self._reverse_direction(self._conjugate_array())
+
+    def _reverse_direction(self, kernel: Array) -> _Convolution:
+        """Returns the operator of a kernel in the other direction, with this engine if its taps are the same."""
+        kind = self._opposite()
+        has_same_taps = kernel.dtype.kind != "c" or kernel is not self._array
+        ready, like = (self._engine, None) if has_same_taps else (None, self._engine)
         return kind.__new__(kind)._set_up(
-            self._spec, kernel, self._flip, self._requested, kind._DEFAULT_NAME, ready=ready, like=like
+            self._spec, kernel, self._flip, self._requested_engine, kind._DEFAULT_NAME, ready=ready, like=like
         )
 
-    def _conjugated(self) -> Array:
-        return own(self._kernel.conj()) if self._kernel.dtype.kind == "c" else self._kernel
-
-    def conj(self) -> Self:
-        """The operator of the conjugate kernel.
-
-        Returns
-        -------
-        Conv or ConvTranspose
-            As this one; itself if it is real.
-        """
-        return self if self._kernel.dtype.kind != "c" else self._same_type(self._conjugated())
+    def _gpu_csr(self) -> Any:
+        return build_on_gpu(self._spec, self._taps(), adjoint=self._IS_TRANSPOSE)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, _Convolution) or type(other) is not type(self):
@@ -161,39 +123,11 @@ class _Convolution(MatrixOperator):
             self._spec == other._spec
             and self.dtype == other.dtype
             and self.on_gpu == other.on_gpu
-            and np.array_equal(to_cpu(self._unflipped()), to_cpu(other._unflipped()), equal_nan=True)
+            and np.array_equal(to_cpu(self._taps()), to_cpu(other._taps()), equal_nan=True)
         )
 
     def __hash__(self) -> int:
         return hash((type(self), self._spec, self.dtype))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (type(self), self._spec, self._kernel, self._flip, self._requested, self.name)
-
-
-def tempered(A: Any) -> tuple[Any, int]:
-    """An operator over a power of two, so that squares of what it gives are within range; and the power.
-
-    Parameters
-    ----------
-    A : LinearOperator
-        Of any maker.
-
-    Returns
-    -------
-    (LinearOperator, int)
-        `A` itself and 0, unless it is a convolution whose taps are extremely large or small.
-    """
-    if not isinstance(A, _Convolution):
-        return A, 0
-    power = power_of_two_scale(A.kernel)
-    return (A.with_kernel(scale_by_power_of_two(A.kernel, -power)), power) if power else (A, 0)
-
-
-def _restored(
-    kind: type[_Convolution], spec: ConvSpec, kernel: Array, flip: bool, engine: str, name: str
-) -> _Convolution:
-    return kind.__new__(kind)._set_up(spec, own(kernel), flip, engine, name)
 
 
 class Conv(_Convolution):
@@ -202,20 +136,20 @@ class Conv(_Convolution):
     Parameters
     ----------
     kernel : array_like
-        Taps, shape ``(*taps)``, or ``(c_out, c_in/groups, *taps)`` for an input with channels. Not
-        flipped, as deep learning has it (cross-correlation). float32, float64, complex64 and complex128
-        are kept; integers and bools become float64, float16 float32. An array of CuPy puts the operator on the GPU.
+        Taps of shape ``(*taps)``, or ``(c_out, c_in/groups, *taps)`` for an input with channels. They are not flipped,
+        as in deep learning (cross-correlation). float32, float64, complex64 and complex128 are kept; integers and bools
+        become float64, float16 becomes float32. A CuPy array puts the operator on the GPU.
     input_shape : int or sequence of int
         ``(*space)`` or ``(c_in, *space)``.
     stride, padding, dilation, groups, padding_mode
         As in :class:`convop.ConvSpec`.
     flip : bool
-        Flip the kernel in space: the convolution of signal processing.
+        Whether to reverse the kernel in space, which gives the convolution of signal processing.
     engine : str
-        How the operator is applied: one of ``convop.engines.available()``, or ``"auto"`` or
-        ``"measure"`` for the best of them.
+        Method that applies the operator: one of ``convop.engines.available()``; ``"auto"`` for the engine of the least
+        predicted cost, or ``"measure"`` for the fastest.
     dtype : dtype_like, optional
-        float32, float64, complex64 or complex128, in place of the kernel's own.
+        float32, float64, complex64 or complex128; by default the kernel's dtype.
     name : str
         Name of the operator, for ``pylops.utils.describe``.
 
@@ -235,25 +169,24 @@ class Conv(_Convolution):
     Raises
     ------
     ValueError, TypeError
-        For arguments that do not fit together; the message names the argument.
+        For invalid or inconsistent arguments; the message names the argument.
 
     See Also
     --------
-    ConvTranspose : What `T` and `H` give.
+    ConvTranspose : The type of `T` and `H`.
     ConvFilter : The same map, linear in the kernel.
     convop.kernel2matrix : The matrix alone.
 
     Notes
     -----
     ``A @ x`` takes an array of shape `dims`, ``(*dims, P)``, ``(N,)`` or ``(N, P)``, as PyLops does; P columns
-    are one batch. SciPy's solvers take the operator as it is. It never writes to what it is given, and may be
-    used by several threads at once.
+    are one batch. SciPy's solvers accept the operator. It never writes to its inputs, and several threads may use it at
+    once.
 
-    All engines compute the same map, to rounding. They differ in what a NaN or an infinity does: with ``"csr"``,
-    ``"direct"`` and ``"gemm"`` it stays where the kernel reads it, with ``"separable"`` it spreads along the axes as far
-    as the kernel reaches, with ``"fft"`` over a block or all of the result. Errors of ``"fft"`` are of the size of rounding
-    relative to the largest results, and so are its sums: where those leave the range of the dtype, or fall below it,
-    single results do too.
+    All engines compute the same map, to rounding. They differ in how far a NaN or an infinity spreads: with ``"csr"``,
+    ``"direct"`` and ``"gemm"`` to the outputs that read it, with ``"separable"`` along the axes as far as the kernel
+    extends, with ``"fft"`` over a block or all of the result. The rounding errors of ``"fft"`` are relative to the largest
+    results, and so are its intermediate sums: where those overflow or underflow the dtype, single results do too.
 
     Examples
     --------
@@ -270,6 +203,7 @@ class Conv(_Convolution):
     """
 
     _DEFAULT_NAME = "C"
+    _IS_TRANSPOSE = False
 
     def __init__(
         self,
@@ -296,19 +230,11 @@ class Conv(_Convolution):
             groups=groups,
             padding_mode=padding_mode,
         )
-        self._set_up(spec, own(taps), boolean("flip", flip), engine, name)
+        self._set_up(spec, readonly_copy(taps), boolean("flip", flip), engine, name)
 
     @staticmethod
-    def _direction(first: Any, second: Any) -> tuple[Any, Any]:
-        return first, second
-
-    def _transpose(self) -> ConvTranspose:
-        transposed: ConvTranspose = self._turned(ConvTranspose, self._kernel)
-        return transposed
-
-    def _adjoint(self) -> ConvTranspose:
-        adjoint: ConvTranspose = self._turned(ConvTranspose, self._conjugated())
-        return adjoint
+    def _opposite() -> type[_Convolution]:
+        return ConvTranspose
 
     def _sparse(self, format: str) -> Any:
         return convert(build(self._spec, self._taps()), format)
@@ -321,33 +247,33 @@ class ConvTranspose(_Convolution):
     ----------
     kernel : array_like
         Taps in PyTorch's layout, ``(*taps)`` or ``(c_in, c_out/groups, *taps)``: the kernel of the
-        convolution that this operator is the transpose of. dtypes as in `Conv`.
+        convolution whose transpose this operator is. dtypes as in `Conv`.
     input_shape : int or sequence of int
-        ``(*space)`` or ``(c_in, *space)``: the convolution's output.
+        ``(*space)`` or ``(c_in, *space)``: the shape of the convolution's output.
     stride, padding, dilation, groups, padding_mode
-        Those of the convolution. So padding crops the output, and stride spreads it.
+        Parameters of the convolution. Padding therefore crops the output, and a stride spreads it.
     output_padding : int or sequence of int
-        With a stride, several input sizes of the convolution have the same output size. The smallest is
-        taken, plus so many elements at the end of each axis; fewer than its stride or dilation.
+        With a stride, several input sizes of the convolution have the same output size. The operator has the smallest of
+        them plus this number of elements at the end of each axis, which is less than the axis' stride or dilation.
     output_shape : int or sequence of int, optional
-        The output's shape itself, channels included, in place of `output_padding`.
+        Shape of the output, channels included, in place of `output_padding`.
     flip, engine, dtype, name
         As in `Conv`.
 
     Raises
     ------
     ValueError, TypeError
-        For arguments that do not fit together; a wrong `output_shape` is answered with the valid ones.
+        For invalid or inconsistent arguments; for a wrong `output_shape` the message lists the valid shapes.
 
     See Also
     --------
-    Conv : What `T` and `H` give.
+    Conv : The type of `T` and `H`.
 
     Notes
     -----
     ``ConvTranspose(K, A.dimsd, ..., output_shape=A.dims) == Conv(K, A.dims, ...).T``. For ``padding_mode="zeros"``
     and real kernels it is PyTorch's ConvTranspose; for the other modes, which PyTorch does not have, it
-    adds up what the extension had copied.
+    accumulates the values that the extension copied.
 
     Examples
     --------
@@ -360,6 +286,7 @@ class ConvTranspose(_Convolution):
     """
 
     _DEFAULT_NAME = "CT"
+    _IS_TRANSPOSE = True
 
     def __init__(
         self,
@@ -390,25 +317,52 @@ class ConvTranspose(_Convolution):
             groups=groups,
             padding_mode=padding_mode,
         )
-        self._set_up(spec, own(taps), boolean("flip", flip), engine, name)
+        self._set_up(spec, readonly_copy(taps), boolean("flip", flip), engine, name)
 
     @staticmethod
-    def _direction(first: Any, second: Any) -> tuple[Any, Any]:
-        return second, first
-
-    def _taps(self) -> Array:
-        # W^T = (conj W)^H: the adjoint of the engine of the conjugate kernel.
-        return self._unflipped().conj()
-
-    def _transpose(self) -> Conv:
-        transposed: Conv = self._turned(Conv, self._kernel)
-        return transposed
-
-    def _adjoint(self) -> Conv:
-        adjoint: Conv = self._turned(Conv, self._conjugated())
-        return adjoint
+    def _opposite() -> type[_Convolution]:
+        return Conv
 
     def _sparse(self, format: str) -> Any:
-        if self.on_gpu:
-            return convert(build_on_gpu(self._spec, self._taps(), adjoint=True), format)
-        return transposed_csr(build(self._spec, self._unflipped()), format)
+        kernel = self._taps().conj()  # not flipped
+        return transposed_csr(build(self._spec, kernel), format)
+
+
+def require_convolution(A: object) -> Conv | ConvTranspose:
+    """Returns `A` if it is a `Conv` or a `ConvTranspose`.
+
+    Raises
+    ------
+    TypeError
+        If it is not.
+    """
+    if not isinstance(A, Conv | ConvTranspose):
+        raise TypeError(f"A must be a Conv or a ConvTranspose, got {type(A).__name__}")
+    return A
+
+
+def with_unit_scale(A: Any) -> tuple[Any, int]:
+    """Returns an operator over a power of two, so that squares of its results are within range, and the power.
+
+    Parameters
+    ----------
+    A : LinearOperator
+        Any operator.
+
+    Returns
+    -------
+    (LinearOperator, int)
+        `A` itself and 0, unless it is a convolution whose taps are extremely large or small.
+    """
+    if not isinstance(A, _Convolution):
+        return A, 0
+    kernel, power = to_unit_scale(A.kernel)
+    return (A.with_kernel(kernel), power) if power else (A, 0)
+
+
+def split_groups(A: Conv | ConvTranspose) -> Iterator[Conv]:
+    """Yields the convolution of each group of channels: the blocks on the diagonal of `A`, up to transposition."""
+    spec, taps = A.convolution()
+    for number, kernel in enumerate(np.split(taps, spec.groups)):
+        input_shape = (spec.c_in // spec.groups, *spec.input_shape[1:])
+        yield Conv(kernel, input_shape, **{**spec.parameters(), "groups": 1}, name=f"{A.name}{number}")
