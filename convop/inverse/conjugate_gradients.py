@@ -86,13 +86,23 @@ class ConjugateGradients:
         self._operator, self._shift, self._normal_residual = operator, shift, normal_residual
         self._preconditioner = preconditioner
         self._inner = column_products if inner is None else inner
-        self.x, self.residual = x, residual
-        self.image: Array = namespace(x).zeros_like(x) if image is None else image
+        self.x = x
         self.iterations, self.gain = 0, 0.0
+        self.restart(residual, namespace(x).zeros_like(x) if image is None else image)
+
+    def restart(self, residual: Array, image: Array) -> None:
+        """Replace residual and image, which recurrences have made inexact, and begin again in the direction ``P r``.
+
+        Parameters
+        ----------
+        residual, image : ndarray
+            ``b - M x`` and ``B x`` of the current x.
+        """
+        self.residual, self.image = residual, image
         # Step 1: z = P r, p = z.
         self._precondition()
         self._direction = self.preconditioned
-        self._previous_energy = self.energy
+        self._previous_energy: Array | None = None
 
     def step(self, active: Array | None = None) -> None:
         """Run one iteration.
@@ -102,7 +112,7 @@ class ConjugateGradients:
         active : ndarray of bool of shape ``(P,)``, optional
             Systems to advance; the others keep their x. By default all.
         """
-        if self.iterations:
+        if self._previous_energy is not None:
             # Steps 7 and 8 of the iteration before: beta = <r, z>/<r_before, z_before>, p = z + beta p.
             beta = self._factors(divide_or_zero(self.energy, self._previous_energy))
             self._direction = self.preconditioned + beta * self._direction

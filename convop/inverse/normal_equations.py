@@ -1,0 +1,220 @@
+"""Conjugate gradients on the normal equations of damped least squares, primal or dual, for several right-hand sides."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from ..arrays.backend import Array, namespace, to_cpu
+from ..operators.block_diagonal import BlockOperator
+from .conjugate_gradients import ConjugateGradients, column_products, divide_or_zero
+from .scaled_problem import ScaledProblem
+
+__all__ = ["NormalEquations", "Outcome", "column_norms"]
+
+# A gradient counts as rounding error if it is below so many units in the last place of the terms that it is a
+# difference of.
+_ROUNDING_ULPS = 2
+# After so many iterations without a smaller gradient, the recurrences restart.
+_PATIENCE = 300
+
+
+class Outcome(NamedTuple):
+    """How the iterations ended: the solution as scaled columns, and the facts that `Solution` reports."""
+
+    x: Array
+    iterations: int
+    reason: str
+    converged: bool
+
+
+@dataclass(frozen=True)
+class NormalEquations:
+    """The normal equations of a damped least-squares problem.
+
+    The primal system is ``(A^H A + damp^2) x = A^H y``. With fewer data than unknowns the dual system,
+    ``(A A^H + damp^2) u = y`` with ``x = A^H u``, is the smaller one, and the null space of `A` stays out of x by
+    construction. Both have the form ``(B^H B + damp^2) v = b``: with ``B = A`` and ``v = x``, or ``B = A^H`` and
+    ``v = u``.
+
+    Attributes
+    ----------
+    problem : ScaledProblem
+        The least-squares problem.
+    is_dual : bool
+        Whether to solve the dual system.
+    """
+
+    problem: ScaledProblem
+    is_dual: bool
+
+    def image(self, v: Array) -> Array:
+        """Returns ``B v``."""
+        A = self.problem.A
+        image: Array = A.rmatmat(v) if self.is_dual else A.matmat(v)
+        return image
+
+    def residual(self, v: Array, image: Array) -> Array:
+        """Returns ``b - (B^H B + damp^2) v`` from v and ``B v``; of the primal system, minus half the gradient."""
+        A, y, damp = self.problem.A, self.problem.y, self.problem.damp
+        residual: Array = y - A.matmat(image) if self.is_dual else A.rmatmat(y - image)
+        return residual - damp**2 * v if damp else residual
+
+    def right_hand_side(self) -> Array:
+        """Returns b."""
+        problem = self.problem
+        b: Array = problem.y if self.is_dual else problem.A.rmatmat(problem.y)
+        return b
+
+    def solution(self, cg: ConjugateGradients) -> Array:
+        """Returns x: v of the primal system, ``A^H v`` of the dual one."""
+        return cg.image if self.is_dual else cg.x
+
+    def primal_reduction(self, residual: Array) -> float:
+        """Returns the primal gradient relative to the gradient at zero: ``norm(A^H r)/norm(A^H y)`` for the dual residual r."""
+        A = self.problem.A
+        ratios = divide_or_zero(column_norms(A.rmatmat(residual)), column_norms(A.rmatmat(self.problem.y)))
+        return float(ratios.max(initial=0.0))
+
+    def solve(
+        self,
+        start: Array | None,
+        preconditioner: BlockOperator | None,
+        *,
+        rtol: float,
+        maxiter: int,
+        report: Callable[[Array, float], None],
+    ) -> Outcome:
+        """Runs conjugate gradients until the gradient is small enough, or cannot become smaller.
+
+        Parameters
+        ----------
+        start : ndarray, optional
+            Start vectors v; by default zeros.
+        preconditioner : BlockOperator, optional
+            An approximate inverse of ``B^H B + damp^2``.
+        rtol : float
+            The reduction of the primal gradient to reach.
+        maxiter : int
+            Most iterations.
+        report : callable
+            Called with x and the reduction of the residual after each iteration.
+
+        Returns
+        -------
+        Outcome
+        """
+        y, b = self.problem.y, self.right_hand_side()
+        P = None if preconditioner is None else preconditioner.matmat
+        initial = _ResidualNorms.of(b, column_products(b, b if P is None else P(b)))
+        v = namespace(y).zeros_like(b) if start is None else start
+        image = self.image(v)
+        cg = ConjugateGradients(
+            self.image,
+            v,
+            self.residual(v, image),
+            shift=self.problem.damp**2,
+            image=image,
+            preconditioner=P,
+            normal_residual=self.residual,
+        )
+        if start is not None:  # where b is zero, the residual at the start sets the scale
+            initial = initial.where_nonzero(_ResidualNorms.of(cg.residual, cg.energy))
+        goal, reached = rtol, math.inf
+        while True:
+            # Here residuals come from their definition: at the start, and after the recurrences have met the goal.
+            worst = float(_ResidualNorms.of(cg.residual, cg.energy).relative_to(initial).max(initial=0.0))
+            at = f"with the gradient at {worst:.2g} of its first size"
+            if not math.isfinite(worst):
+                return self._outcome(cg, "stopped: the operator gave NaN or infinity", converged=False)
+            # rtol bounds the gradient of the primal system, also where the iteration runs on the dual one.
+            reduction = self.primal_reduction(cg.residual) if self.is_dual else worst
+            if reduction <= rtol:
+                reason = f"converged: the gradient fell to {reduction:.2g} of its first size, rtol is {rtol:g}"
+                return self._outcome(cg, reason, converged=True)
+            if worst <= goal:
+                goal, reached = goal * rtol / (2 * reduction), math.inf
+            if cg.iterations >= maxiter:
+                return self._outcome(cg, f"stopped after maxiter={maxiter} iterations, {at}", converged=False)
+            if worst > reached / 2:
+                return self._outcome(cg, f"stopped by rounding errors of {y.dtype.name}, {at}", converged=False)
+            reached = worst
+            self._iterate(cg, initial, goal, maxiter, report)
+            image = self.image(cg.x)
+            cg.restart(self.residual(cg.x, image), image)
+
+    def _iterate(
+        self,
+        cg: ConjugateGradients,
+        initial: _ResidualNorms,
+        goal: float,
+        maxiter: int,
+        report: Callable[[Array, float], None],
+    ) -> None:
+        """Runs iterations until the recurrences meet the goal, reach rounding errors or make no progress."""
+        eps = float(np.finfo(cg.x.dtype).eps)
+        damp = self.problem.damp
+        reductions = _ResidualNorms.of(cg.residual, cg.energy).relative_to(initial)
+        least, least_at = float(reductions.max()), cg.iterations
+        while cg.iterations < maxiter and cg.iterations - least_at < _PATIENCE:
+            cg.step(active=reductions > goal)  # finished columns stay as they are
+            norms = _ResidualNorms.of(cg.residual, cg.energy)
+            reductions = norms.relative_to(initial)
+            worst = float(reductions.max())
+            report(self.solution(cg), worst)
+            if worst < least:
+                least, least_at = worst, cg.iterations
+            rounding = _ROUNDING_ULPS * eps * (cg.gain * column_norms(cg.image) + damp**2 * column_norms(cg.x))
+            if not ((reductions > goal) & (norms.length > rounding)).any():  # also if they are NaN
+                break
+
+    def _outcome(self, cg: ConjugateGradients, reason: str, *, converged: bool) -> Outcome:
+        return Outcome(self.solution(cg), cg.iterations, reason, converged)
+
+
+@dataclass(frozen=True)
+class _ResidualNorms:
+    """Euclidean norms of residuals r, and their energies ``<r, P r>``, about the energies of the errors of v."""
+
+    length: Array
+    energy: Array
+
+    @classmethod
+    def of(cls, residual: Array, energy: Array) -> _ResidualNorms:
+        return cls(column_norms(residual), energy)
+
+    def where_nonzero(self, other: _ResidualNorms) -> _ResidualNorms:
+        """Returns these norms where they are not zero, and the others elsewhere."""
+        is_zero = self.length == 0
+        return _ResidualNorms(
+            np.where(is_zero, other.length, self.length), np.where(is_zero, other.energy, self.energy)
+        )
+
+    def relative_to(self, initial: _ResidualNorms) -> Array:
+        """Returns the reduction of each residual: the larger of the ratios of norms and of roots of energies."""
+        energies = np.sqrt(np.maximum(0, divide_or_zero(self.energy, initial.energy)))
+        return np.asarray(np.maximum(divide_or_zero(self.length, initial.length), energies))
+
+
+def column_norms(columns: Array) -> Array:
+    """Returns the Euclidean norms of columns, on the CPU, in double precision.
+
+    Columns are divided by their largest element first, because squares of small elements underflow.
+
+    Parameters
+    ----------
+    columns : ndarray of shape ``(n, P)``
+        Vectors.
+
+    Returns
+    -------
+    ndarray of float64 of shape ``(P,)``
+    """
+    xp = namespace(columns)
+    largest = xp.abs(columns).max(axis=0)
+    scale = xp.where(largest > 0, largest, 1)
+    return np.asarray(to_cpu(scale * xp.linalg.norm(columns / scale, axis=0)), dtype=np.float64)
