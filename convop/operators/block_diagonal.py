@@ -110,7 +110,7 @@ class BlockOperator(MatrixOperator):
         name: str,
         hermitian: bool = False,
     ) -> None:
-        self._terms = tuple(terms)
+        self.terms = tuple(terms)
         self._hermitian = hermitian
         self._forward = self._sum
         self._backward = self._sum if hermitian else self._adjoint_sum
@@ -123,14 +123,14 @@ class BlockOperator(MatrixOperator):
         return self._apply_terms(y, True)
 
     def _apply_terms(self, x: Array, adjoint: bool) -> Array:
-        first = self._terms[0]
+        first = self.terms[0]
         source, target = (first.target, first.source) if adjoint else (first.source, first.target)
         dtype = np.result_type(x.dtype, self.dtype)
         xp = namespace(x)
         columns = x.astype(dtype, copy=False).reshape(len(x), -1).T
         planes = columns.reshape(len(columns), *source.shape)
         results = xp.zeros((len(columns), *target.shape), dtype)
-        for term in self._terms:
+        for term in self.terms:
             term.add(planes, results, adjoint)
         flat: Array = results.reshape(len(columns), -1).T
         return flat.reshape(-1, *x.shape[1:])
@@ -138,10 +138,10 @@ class BlockOperator(MatrixOperator):
     @property
     def on_gpu(self) -> bool:
         """Whether the operator is on the GPU, where it takes and returns CuPy arrays."""
-        return on_gpu(self._terms[0].blocks)
+        return on_gpu(self.terms[0].blocks)
 
     def _to_device(self, move: Callable[[Array], Array]) -> Self:
-        terms = [term.to_device(move) for term in self._terms]
+        terms = [term.to_device(move) for term in self.terms]
         return type(self)(
             terms, dims=self.dims, dimsd=self.dimsd, dtype=self.dtype, name=self.name, hermitian=self._hermitian
         )
@@ -149,7 +149,7 @@ class BlockOperator(MatrixOperator):
     def _adjoint(self) -> BlockOperator:
         if self._hermitian:
             return self
-        terms = [SubdomainTerm(term.target, term.source, term.adjoint_blocks, term.weight) for term in self._terms]
+        terms = [SubdomainTerm(term.target, term.source, term.adjoint_blocks, term.weight) for term in self.terms]
         return BlockOperator(terms, dims=self.dimsd, dimsd=self.dims, dtype=self.dtype, name=f"{self.name}H")
 
     def _transpose(self) -> Any:
