@@ -1,4 +1,4 @@
-"""Networks in files: written whole or not at all, and read without trusting what a file says of itself."""
+"""Stores deconvolutional networks in .npz files: written atomically, and read without trusting their contents."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import json
 import math
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from .arrays import memory
 from .arrays.backend import Array
 from .deconvnet import DeconvLayer, DeconvNet
-from .files import written
+from .files import atomic_write
 from .geometry.arguments import integer
 
 __all__ = ["load_network", "save_network"]
 
 _FORMAT = "convop deconvnet 1"
-# Layers of a file, at most; and bytes of the text that says their parameters.
-_MOST_LAYERS, _MOST_TEXT = 32, 2**20
-# How far from 1 the norms of planes may be.
+# The largest number of layers in a file, and of bytes of the JSON text with their parameters.
+_MAX_LAYERS, _MAX_TEXT = 32, 2**20
+# Tolerance for the unit norms of filter planes.
 _NORM_ERROR = 1e-4
 
 
@@ -31,9 +31,9 @@ def save_network(path: str | Path, net: DeconvNet) -> Path:
     Parameters
     ----------
     path : str or Path
-        A .npz file. Arrays and text alone are in it: no pickles.
+        A .npz file. It contains arrays and text only, no pickles.
     net : DeconvNet
-        Fitted. Of `rng` an integer is kept, and anything else is not.
+        A fitted network. Its `rng` is stored if it is an integer, and otherwise lost.
 
     Returns
     -------
@@ -43,7 +43,8 @@ def save_network(path: str | Path, net: DeconvNet) -> Path:
     Raises
     ------
     ValueError
-        If it is not fitted, or has been changed since so that it could not be read again, or the path is no .npz file.
+        If the path is not a .npz file, the network is not fitted, or its layers have changed since `fit` so that the file
+        could not be read again.
 
     Examples
     --------
@@ -62,21 +63,8 @@ def save_network(path: str | Path, net: DeconvNet) -> Path:
         raise ValueError(f"path must be a .npz file, got {path}")
     if not hasattr(net, "filters_"):
         raise ValueError("net has no filters yet: call fit first")
-    layers = []
-    for layer in net.layers:
-        parameters = layer.get_params()
-        if not isinstance(parameters["connectivity"], str):
-            parameters["connectivity"] = None  # the table that is kept beside
-        size = parameters["kernel_size"]
-        parameters["kernel_size"] = [int(k) for k in size] if np.iterable(size) else int(size)
-        parameters["betas"] = [float(beta) for beta in parameters["betas"]]
-        layers.append(
-            {
-                name: value.item() if isinstance(value, np.generic | np.ndarray) else value
-                for name, value in parameters.items()
-            }
-        )
     seed = int(net.rng) if isinstance(net.rng, int | np.integer) else None
+    layers = [_layer_parameters(layer) for layer in net.layers]
     text = json.dumps({"format": _FORMAT, "rng": seed, "layers": layers})
     arrays: dict[str, Any] = {}
     for number, (filters, table, costs) in enumerate(
@@ -85,16 +73,30 @@ def save_network(path: str | Path, net: DeconvNet) -> Path:
         arrays[f"filters_{number}"], arrays[f"connectivity_{number}"] = filters, table
         arrays[f"costs_{number}"] = np.asarray(costs, dtype=np.float64)
     try:
-        _network(json.loads(text), dict(arrays))
+        _to_network(json.loads(text), dict(arrays))
     except Exception as error:
-        raise ValueError(f"net cannot be kept in a file: {error}; call fit again") from error
-    with written(path) as file:
+        raise ValueError(f"net cannot be stored: {error}; call fit again") from error
+    with atomic_write(path) as file:
         np.savez(file, parameters=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)
     return path
 
 
+def _layer_parameters(layer: DeconvLayer) -> dict[str, Any]:
+    """The parameters of a layer as values that JSON can hold."""
+    parameters = layer.get_params()
+    if not isinstance(parameters["connectivity"], str):
+        parameters["connectivity"] = None  # the table has an array of its own in the file
+    size = parameters["kernel_size"]
+    parameters["kernel_size"] = [int(k) for k in size] if np.iterable(size) else int(size)
+    parameters["betas"] = [float(beta) for beta in parameters["betas"]]
+    return {
+        name: value.item() if isinstance(value, np.generic | np.ndarray) else value
+        for name, value in parameters.items()
+    }
+
+
 def load_network(path: str | Path) -> DeconvNet:
-    """A network from a file that `save_network` has written.
+    """Read a network from a file that `save_network` has written.
 
     Parameters
     ----------
@@ -104,99 +106,109 @@ def load_network(path: str | Path) -> DeconvNet:
     Returns
     -------
     DeconvNet
-        Fitted.
+        The fitted network.
 
     Raises
     ------
     ValueError
-        If the file is not such a one, is damaged, or does not fit together.
+        If the file has another format, is damaged, or contradicts itself.
     OSError
-        If there is no such file.
+        If the file does not exist.
     MemoryError
-        If it claims to hold more than fits.
+        If the file claims to hold more than fits the free memory.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"network {path} does not exist")
     try:
-        arrays = _arrays(path)
+        arrays = _read_arrays(path)
         text = arrays.pop("parameters")
-        if text.dtype != np.uint8 or text.ndim != 1 or text.size > _MOST_TEXT:
-            raise ValueError("its parameters are no text")
-        said = json.loads(text.tobytes())
-        if not isinstance(said, dict) or said.get("format") != _FORMAT:
+        if text.dtype != np.uint8 or text.ndim != 1 or text.size > _MAX_TEXT:
+            raise ValueError("its parameters are not text")
+        header = json.loads(text.tobytes())
+        if not isinstance(header, dict) or header.get("format") != _FORMAT:
             raise ValueError(f"its format is not {_FORMAT!r}")
-        return _network(said, arrays)
+        return _to_network(header, arrays)
     except MemoryError:
         raise
-    except Exception as error:  # noqa: BLE001 - a damaged file makes its parsers raise nearly anything
+    except Exception as error:  # noqa: BLE001 - parsers raise almost any exception on a damaged file
         raise ValueError(f"network {path} cannot be read: {error}") from None
 
 
-def _arrays(path: Path) -> dict[str, Array]:
-    """What is in a file, of plain dtypes and of the sizes that it says."""
-    found: dict[str, Array] = {}
+def _read_arrays(path: Path) -> dict[str, Array]:
+    """Returns the arrays of a file by name, after checks of their number, sizes and dtypes."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-        if len(members) > 3 * _MOST_LAYERS + 1 or len({m.filename for m in members}) != len(members):
+        if len(members) > 3 * _MAX_LAYERS + 1 or len({m.filename for m in members}) != len(members):
             raise ValueError(f"it has {len(members)} members")
         memory.require(2 * sum(member.file_size for member in members), f"reading {path}")
+        arrays: dict[str, Array] = {}
         for member in members:
             name = member.filename.removesuffix(".npy")
             with archive.open(member) as file:
-                version = np.lib.format.read_magic(file)
-                if version != (1, 0):
-                    raise ValueError(f"{name} is of NumPy's format {version}")
-                shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-                if dtype.kind not in "fbu" or dtype.itemsize > 8:
-                    raise ValueError(f"{name} has the dtype {dtype}")
-                count = math.prod(shape)
-                # No more than the member holds is read, whatever its header claims.
-                if len(shape) > 4 or count * dtype.itemsize > member.file_size:
-                    raise ValueError(f"{name} claims the shape {shape}, which it does not hold")
-                content = file.read(count * dtype.itemsize + 1)
-            if len(content) != count * dtype.itemsize:
-                raise ValueError(f"{name} holds {len(content)} bytes, not those of shape {shape}")
-            found[name] = np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C").copy()
-    return found
+                arrays[name] = _read_array(file, name, member.file_size)
+        return arrays
 
 
-def _network(said: dict[str, Any], arrays: dict[str, Array]) -> DeconvNet:
+def _read_array(file: IO[bytes], name: str, nbytes: int) -> Array:
+    """Reads an array in NumPy's format from a member of `nbytes` bytes, whatever size its header claims."""
+    version = np.lib.format.read_magic(file)
+    if version != (1, 0):
+        raise ValueError(f"{name} has version {version} of NumPy's format")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    if dtype.kind not in "fbu" or dtype.itemsize > 8:
+        raise ValueError(f"{name} has the dtype {dtype}")
+    expected = math.prod(shape) * dtype.itemsize
+    if len(shape) > 4 or expected > nbytes:
+        raise ValueError(f"{name} claims the shape {shape}, which does not fit its {nbytes} bytes")
+    content = file.read(expected + 1)
+    if len(content) != expected:
+        raise ValueError(f"{name} holds {len(content)} bytes, but its shape {shape} takes {expected}")
+    return np.frombuffer(content, dtype).reshape(shape, order="F" if fortran else "C").copy()
+
+
+def _to_network(header: dict[str, Any], arrays: dict[str, Array]) -> DeconvNet:
+    """Returns the fitted network of a header and the arrays of its layers, which are removed from `arrays`."""
     layers: list[DeconvLayer] = []
     filters: list[Array] = []
     tables: list[Array] = []
     costs: list[list[float]] = []
-    if not 0 < len(said["layers"]) <= _MOST_LAYERS:
-        raise ValueError(f"it has {len(said['layers'])} layers, where 1 to {_MOST_LAYERS} are expected")
-    for number, parameters in enumerate(said["layers"]):
+    if not 0 < len(header["layers"]) <= _MAX_LAYERS:
+        raise ValueError(f"it has {len(header['layers'])} layers, where 1 to {_MAX_LAYERS} are expected")
+    for number, parameters in enumerate(header["layers"]):
         if f"filters_{number}" not in arrays:
             raise ValueError(f"there are no filters of layer {number}")
-        bank, table = arrays.pop(f"filters_{number}"), arrays.pop(f"connectivity_{number}")
-        history = arrays.pop(f"costs_{number}")
+        bank, table, history = (arrays.pop(f"{name}_{number}") for name in ("filters", "connectivity", "costs"))
         if parameters["connectivity"] is None:
             parameters["connectivity"] = table
         parameters["betas"] = tuple(parameters["betas"])
         layer = DeconvLayer(**parameters)
-        size = layer.kernel_size if np.iterable(layer.kernel_size) else (layer.kernel_size,) * 2
-        if bank.ndim != 4 or bank.dtype.kind != "f" or bank.shape[1:] != (layer.n_maps, *size):
-            raise ValueError(f"filters of layer {number} have the shape {bank.shape}")
+        _check_layer_arrays(f"layer {number}", layer, bank, table, history)
         if number and len(bank) != filters[-1].shape[1]:
-            raise ValueError(f"filters of layer {number} do not fit those below")
-        if not np.isfinite(bank).all() or 0 in bank.shape:
-            raise ValueError(f"filters of layer {number} are not finite")
-        if table.dtype != bool or table.shape != bank.shape[:2] or bank[~table].any():
-            raise ValueError(f"connections of layer {number} are not those of its filters")
-        if abs(np.linalg.norm(bank.astype(np.float64), axis=(2, 3))[table] - 1).max(initial=0) > _NORM_ERROR:
-            raise ValueError(f"filters of layer {number} have not the norm 1")
-        if history.ndim != 1 or history.dtype.kind != "f":
-            raise ValueError(f"costs of layer {number} are no list of numbers")
+            raise ValueError(f"filters of layer {number} do not match the layer below")
         layers.append(layer)
         filters.append(bank)
         tables.append(table)
         costs.append([float(cost) for cost in history])
     if arrays:
-        raise ValueError("its arrays are not those of its layers")
-    net = DeconvNet(layers, rng=0 if said["rng"] is None else integer("rng", said["rng"]))
+        raise ValueError("its arrays do not match its layers")
+    net = DeconvNet(layers, rng=0 if header["rng"] is None else integer("rng", header["rng"]))
     net.check()
     net.filters_, net.connectivity_, net.cost_history_ = filters, tables, costs
     return net
+
+
+def _check_layer_arrays(name: str, layer: DeconvLayer, filters: Array, table: Array, costs: Array) -> None:
+    """Raises ValueError unless the arrays are filters, connections and costs that `fit` could have made for a layer."""
+    size = layer.kernel_size if np.iterable(layer.kernel_size) else (layer.kernel_size,) * 2
+    if filters.ndim != 4 or filters.dtype.kind != "f" or filters.shape[1:] != (layer.n_maps, *size):
+        raise ValueError(f"filters of {name} have the shape {filters.shape} and the dtype {filters.dtype}")
+    if not np.isfinite(filters).all() or 0 in filters.shape:
+        raise ValueError(f"filters of {name} are not finite")
+    if table.dtype != bool or table.shape != filters.shape[:2] or filters[~table].any():
+        raise ValueError(f"connections of {name} do not match its filters")
+    norms = np.linalg.norm(filters.astype(np.float64), axis=(2, 3))[table]
+    if abs(norms - 1).max(initial=0) > _NORM_ERROR:
+        raise ValueError(f"filters of {name} do not have unit norm")
+    if costs.ndim != 1 or costs.dtype.kind != "f":
+        raise ValueError(f"costs of {name} are not a list of numbers")

@@ -2,7 +2,8 @@
 
 from .coding import Codes, sparse_codes
 from .images import local_contrast, remove_mean, rescale, snr
-from .net import DeconvLayer, DeconvNet
+from .layer import DeconvLayer
+from .net import DeconvNet
 from .proximal import prox
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""What is done to each element of maps between two products: the compiled loops of `step_loops`, for columns."""
+"""Elementwise operations of the solvers on maps: runs the compiled loops of `step_loops` on vectors that are columns."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import numpy as np
 from ..arrays.backend import Array
 from ..threads.pool import awake_workers
 
-__all__ = ["SplitStep", "power_sums", "shrunk"]
+__all__ = ["SplitVariables", "power_sums", "prox_lp"]
 
-# What an element costs, in multiplications: without and with powers.
-_STEP_WORK, _POWER_WORK = 8, 64
+# The cost of an element in multiplications, without and with a power.
+_WORK, _POWER_WORK = 8, 64
 
 
 def _items(elements: int) -> int:
@@ -19,29 +19,30 @@ def _items(elements: int) -> int:
     return -(-elements // RUN)
 
 
-def shrunk(v: Array, beta: float, p: float) -> Array:
-    """`prox` of what is known to be right.
+def prox_lp(v: Array, beta: float, p: float) -> Array:
+    """The proximal operator of the penalty ``|.|^p/beta``, for arguments that have been checked.
 
     Parameters
     ----------
     v : ndarray of float32 or float64
         Of any shape.
     beta, p : float
-        As `prox` has them.
+        As in `prox`.
 
     Returns
     -------
     ndarray of the shape and dtype of `v`
     """
-    from .step_loops import shrink
+    from . import step_loops
 
     flat = np.ascontiguousarray(v.T).reshape(-1)
     target = np.empty_like(flat)
-    least = 1 / beta if p == 1 else (2 - p) / (2 - 2 * p) * (2 * (1 - p) / beta) ** (1 / (2 - p))
-    crew = awake_workers(_items(len(flat)), len(flat) * (_STEP_WORK if p == 1 else _POWER_WORK))
-    # Infinity less a threshold that the dtype does not hold would be none.
-    least = min(least, float(np.finfo(v.dtype).max))
-    shrink(crew, flat, target, float(beta), float(p), least, float(np.finfo(v.dtype).eps))
+    threshold = 1 / beta if p == 1 else (2 - p) / (2 - 2 * p) * (2 * (1 - p) / beta) ** (1 / (2 - p))
+    # A threshold beyond the range of the dtype would become infinite, and inf - inf is NaN.
+    threshold = min(threshold, float(np.finfo(v.dtype).max))
+    penalty = step_loops.LpPenalty(float(beta), float(p), threshold, float(np.finfo(v.dtype).eps))
+    workers = awake_workers(_items(len(flat)), len(flat) * (_WORK if p == 1 else _POWER_WORK))
+    step_loops.prox_lp(workers, flat, target, penalty)
     return target.reshape(v.T.shape).T
 
 
@@ -57,25 +58,25 @@ def power_sums(columns: Array, p: float) -> Array:
 
     Returns
     -------
-    ndarray of float64, of shape ``(I,)``
+    ndarray of float64 of shape ``(I,)``
     """
-    from .step_loops import power_sums as add
+    from . import step_loops
 
     rows = np.ascontiguousarray(columns.T)
     sums = np.empty((len(rows), _items(rows.shape[1])))
-    add(awake_workers(sums.size, rows.size * _STEP_WORK), rows, float(p), sums.reshape(-1))
+    step_loops.power_sums(awake_workers(sums.size, rows.size * _WORK), rows, float(p), sums.reshape(-1))
     return np.asarray(sums.sum(axis=1))
 
 
-class SplitStep:
-    """The step of ADMM in the sparse maps and the multipliers, which it keeps and changes in place.
+class SplitVariables:
+    """The sparse maps and multipliers of ADMM, in copies that are updated in place.
 
     Parameters
     ----------
     w, u : ndarray of shape ``(N, I)``
-        Maps and multipliers to begin with; they are copied.
+        The first maps and multipliers.
     weights : ndarray of shape ``(N, I)``, optional
-        Of the penalty; 1 if not given.
+        Weights of the penalty; by default 1.
     """
 
     def __init__(self, w: Array, u: Array, weights: Array | None) -> None:
@@ -90,26 +91,33 @@ class SplitStep:
 
     @property
     def u(self) -> Array:
-        """The multipliers, over rho."""
+        """The multipliers over rho, as columns."""
         return self._u.T
 
-    def rescale(self, factor: float) -> None:
-        """Multipliers over a factor, for a rho that is so much larger."""
+    def divide_multipliers(self, factor: float) -> None:
+        """Divides the multipliers over rho by the factor by which rho grows."""
         self._u /= self._u.dtype.type(factor)
 
-    def __call__(self, pulled: Array, rho: float, relaxed: float) -> Array:
-        """Another step, for ``z = w - u + pulled``.
+    def update(self, adjoint_term: Array, rho: float, relaxation: float) -> Array:
+        """Runs the update of `step_loops.admm_update`, for ``z = w - u + adjoint_term``.
 
         Returns
         -------
-        ndarray of float64, of shape ``(I, 7)``
-            What `step_loops.SUMS` names, of each image.
+        ndarray of float64 of shape ``(I, 7)``
+            The sums that `step_loops.SUMS` names, of each image.
         """
-        from .step_loops import SUMS, split
+        from .step_loops import SUMS, AdmmUpdate, admm_update
 
         w, real = self._w, self._w.dtype.type
+        update = AdmmUpdate(
+            w=w,
+            u=self._u,
+            adjoint_term=np.ascontiguousarray(adjoint_term.T),
+            weights=self._weights,
+            threshold=real(1 / rho),
+            relaxation=real(relaxation),
+        )
         sums = np.zeros((len(w) * self._items, len(SUMS)))
-        crew = awake_workers(len(sums), w.size * _STEP_WORK)
-        split(crew, w, self._u, np.ascontiguousarray(pulled.T), self._weights, real(1 / rho), real(relaxed), sums)
-        each = sums.reshape(len(w), self._items, -1)
-        return np.concatenate([each[:, :, :1].max(axis=1), each[:, :, 1:].sum(axis=1)], axis=1)
+        admm_update(awake_workers(len(sums), w.size * _WORK), update, sums)
+        by_image = sums.reshape(len(w), self._items, -1)
+        return np.concatenate([by_image[:, :, :1].max(axis=1), by_image[:, :, 1:].sum(axis=1)], axis=1)

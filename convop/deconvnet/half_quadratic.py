@@ -1,54 +1,54 @@
-"""Half-quadratic splitting."""
+"""Half-quadratic splitting for sparse coding: Krishnan and Fergus, Fast Image Deconvolution using Hyper-Laplacian Priors, 2009."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..arrays.backend import Array
-from .elementwise import shrunk
-from .problem import Problem, Systems, norm
+from .elementwise import prox_lp
+from .gram_system import GramSystem
+from .problem import Problem
 from .proximal_gradient import Momentum
 
 __all__ = ["BETAS", "half_quadratic"]
 
-# Weights of the quadratic between the maps and their sparse copies, stage by stage, for maps whose largest is about 1.
+# Weights beta of the quadratic between the maps and their sparse copies, by stage, for maps whose largest is about 1.
 BETAS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
-# A stage ends when its maps change by less than this, or after so many steps.
+# A stage ends when the relative change of its maps is at most this, or after so many steps.
 _STAGE_CHANGE, _STAGE_STEPS = 3e-4, 120
 
 
 def half_quadratic(
-    problem: Problem, w: Array, p: float, betas: tuple[float, ...], cg: int, limit: int
+    problem: Problem, w: Array, betas: tuple[float, ...], cg_iterations: int, maxiter: int
 ) -> tuple[Array, int]:
-    """``min lam/2 norm(A z - y)^2 + beta/2 norm(z - w)^2 + sum |w|^p`` for growing beta, by turns in z and w.
+    """Minimises ``lam/2 norm(A z - y)^2 + beta/2 norm(z - w)^2 + sum |w|^p`` over z and w in turn, for growing beta.
 
-    Minimised over z, the first two terms are a smooth function of w with the gradient ``beta (w - z)``, and the turn in w is
-    a proximal gradient step of length 1/beta: with momentum, which is for p = 1, it is FISTA.
+    The minimum over z of the first two terms is a smooth function of w with the gradient ``beta (w - z)``. The step in w is
+    therefore a proximal gradient step of length 1/beta; with momentum, which is used for p = 1, it is a step of FISTA.
 
     Returns
     -------
     (ndarray, int)
-        The maps, and how many turns were taken.
+        The maps, and the number of steps.
     """
     A, y = problem.A, problem.y
-    unit = problem.largest ** (p - 2)
-    systems = Systems(problem, np.zeros_like(y), betas[0] * unit, cg)
-    taken, before = 0, betas[0]
+    unit = problem.map_scale ** (problem.p - 2)
+    system = GramSystem(problem, np.zeros_like(y), betas[0] * unit, cg_iterations)
+    steps = 0
     for beta in betas:
-        systems.rescale(beta / before)
-        systems.set(beta * unit)
-        before = beta
-        at = Momentum(w, A(w))
-        for _ in range(min(_STAGE_STEPS, limit - taken)):
-            systems.solve(y - at.Av)
-            z = A.adjoint(systems.s)
-            z += at.v
-            new = shrunk(z, beta * unit, p)
-            taken += 1
-            change, size = norm(new - at.w), norm(new)
-            at.goes(new, A(new), momentum=p == 1)
+        rho = beta * unit
+        system.set_rho(rho)
+        iterate = Momentum(w, A(w))
+        for _ in range(min(_STAGE_STEPS, maxiter - steps)):
+            system.solve(y - iterate.Av)
+            z = A.adjoint(system.s)
+            z += iterate.v
+            new = prox_lp(z, rho, problem.p)
+            steps += 1
+            change, size = np.linalg.norm(new - iterate.w), np.linalg.norm(new)
+            iterate.advance(new, A(new), accelerate=problem.p == 1)
             if change <= _STAGE_CHANGE * size:
                 break
-        # Of zero nothing becomes at a larger beta: a stage that loses all maps of an image is passed over.
-        w = np.where(at.w.any(axis=0), at.w, w)
-    return w, taken
+        # Maps that are zero stay zero for larger beta: a stage that loses all maps of an image is skipped for it.
+        w = np.where(iterate.w.any(axis=0), iterate.w, w)
+    return w, steps

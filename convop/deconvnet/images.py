@@ -1,4 +1,4 @@
-"""What is done to images before they are taken apart, as functions."""
+"""Preprocessing of images for sparse coding: mean removal, rescaling, local contrast normalisation; and the SNR."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from ..arrays.backend import Array, as_array, on_gpu
 from ..arrays.dtypes import kept_dtype
-from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two
+from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two, to_unit_scale
 from ..geometry.arguments import integer, positive
 from ..operators.conv import Conv
 
@@ -17,14 +17,14 @@ __all__ = ["as_images", "local_contrast", "real_array", "remove_mean", "rescale"
 
 
 def as_images(images: npt.ArrayLike, name: str = "images") -> Array:
-    """Images with channels, in single or double precision.
+    """Returns images as an array with a channel axis, in single or double precision.
 
     Parameters
     ----------
     images : array_like of shape ``(I, C, H, W)`` or ``(I, H, W)``
-        Real and finite; integers become float64.
+        Real, finite numbers; integers become float64.
     name : str
-        The argument's name, for messages.
+        The argument's name for error messages.
 
     Returns
     -------
@@ -33,7 +33,7 @@ def as_images(images: npt.ArrayLike, name: str = "images") -> Array:
     Raises
     ------
     ValueError, TypeError
-        If they are no such images.
+        If the shape or the dtype is another, or a number is not finite.
     """
     data = real_array(images, name)
     if data.ndim == 3:
@@ -44,14 +44,14 @@ def as_images(images: npt.ArrayLike, name: str = "images") -> Array:
 
 
 def real_array(value: npt.ArrayLike, name: str) -> Array:
-    """An array of NumPy of real and finite numbers, in single or double precision.
+    """Returns real, finite numbers as a NumPy array in single or double precision.
 
     Parameters
     ----------
     value : array_like
-        Of any shape.
+        Numbers of any shape.
     name : str
-        The argument's name, for messages.
+        The argument's name for error messages.
 
     Returns
     -------
@@ -60,11 +60,11 @@ def real_array(value: npt.ArrayLike, name: str) -> Array:
     Raises
     ------
     ValueError, TypeError
-        If it is none.
+        If it is a CuPy array, complex or not numeric, or a number is not finite.
     """
     data = as_array(value, name)
     if on_gpu(data):
-        raise TypeError(f"{name} must be an array of NumPy, got one of CuPy: move it with .get()")
+        raise TypeError(f"{name} must be a NumPy array, got a CuPy array: move it with .get()")
     kept = kept_dtype(data.dtype, name)
     if kept.kind == "c":
         raise TypeError(f"{name} must be real, got dtype {data.dtype}")
@@ -74,7 +74,7 @@ def real_array(value: npt.ArrayLike, name: str) -> Array:
 
 
 def remove_mean(images: npt.ArrayLike) -> Array:
-    """Images less the mean of each of their channels.
+    """Subtract the mean of each channel from images.
 
     Parameters
     ----------
@@ -91,14 +91,12 @@ def remove_mean(images: npt.ArrayLike) -> Array:
     >>> remove_mean([[[1.0, 2.0], [3.0, 6.0]]]).tolist()
     [[[-2.0, -1.0], [0.0, 3.0]]]
     """
-    data = as_images(images)
-    power = power_of_two_scale(data)
-    data = scale_by_power_of_two(data, -power)
+    data, power = to_unit_scale(as_images(images))
     return scale_by_power_of_two(data - data.mean(axis=(2, 3), keepdims=True), power).reshape(np.shape(images))
 
 
 def rescale(images: npt.ArrayLike) -> Array:
-    """Images times a factor, each by itself, so that the largest modulus is 1: zero stays zero.
+    """Scale each image so that its largest modulus is 1; images of zeros are kept.
 
     Parameters
     ----------
@@ -121,18 +119,18 @@ def rescale(images: npt.ArrayLike) -> Array:
 
 
 def local_contrast(images: npt.ArrayLike, *, size: int = 5, sigma: float = 1.591, floor: float | None = None) -> Array:
-    """Local contrast normalisation: images less their local mean, over their local standard deviation.
+    """Normalise local contrast: subtract the local mean from images, and divide by the local standard deviation.
 
     Parameters
     ----------
     images : array_like of shape ``(I, C, H, W)`` or ``(I, H, W)``
-        The images; each channel is treated by itself.
+        The images; channels are independent.
     size : int
-        Side of the Gaussian window, odd.
+        Side of the Gaussian window in pixels, odd.
     sigma : float
         Standard deviation of the window in pixels, more than 0.
     floor : float, optional
-        The least standard deviation that is divided by; by default the mean of each channel's.
+        Lower bound of the divisor; by default the mean standard deviation of each channel.
 
     Returns
     -------
@@ -141,12 +139,12 @@ def local_contrast(images: npt.ArrayLike, *, size: int = 5, sigma: float = 1.591
     Raises
     ------
     ValueError, TypeError
-        For a window or a floor that makes no sense.
+        If `size`, `sigma` or `floor` is out of its range.
 
     Notes
     -----
-    Jarrett, Kavukcuoglu, Ranzato and LeCun (ICCV 2009). Beyond its ends an image is mirrored. A floor of 1 with values
-    between 0 and 1, as the toolbox of Zeiler et al. has it, only takes the local mean away.
+    Jarrett, Kavukcuoglu, Ranzato and LeCun (ICCV 2009). Images are mirrored at their borders. A floor of 1 for values
+    between 0 and 1, as in the toolbox of Zeiler et al., only subtracts the local mean.
 
     Examples
     --------
@@ -156,7 +154,8 @@ def local_contrast(images: npt.ArrayLike, *, size: int = 5, sigma: float = 1.591
     >>> bool(0.5 < local_contrast(dark).std() / local_contrast(bright).std() < 2)
     True
     """
-    data = as_images(images)
+    # The result does not depend on the unit of the images, and squares must stay in the range of the dtype.
+    data, power = to_unit_scale(as_images(images))
     side = integer("size", size)
     if side < 1 or side % 2 == 0:
         raise ValueError(f"size must be odd and at least 1, got {size!r}")
@@ -167,42 +166,37 @@ def local_contrast(images: npt.ArrayLike, *, size: int = 5, sigma: float = 1.591
     window = np.outer(along, along) / along.sum() ** 2
     mean = Conv(window.astype(data.dtype), data.shape[2:], padding="same", padding_mode="symmetric")
 
-    # What is found does not depend on the unit, and squares have to be within the range of the dtype.
-    power = power_of_two_scale(data)
-    data = scale_by_power_of_two(data, -power)
-
-    def smoothed(planes: Array) -> Array:
+    def local_mean(planes: Array) -> Array:
         columns = planes.reshape(-1, math.prod(planes.shape[2:])).T
         return np.asarray(mean.matmat(columns).T.reshape(planes.shape))
 
-    centred = data - smoothed(data)
-    deviation = np.sqrt(np.maximum(smoothed(centred**2), 0))
+    centred = data - local_mean(data)
+    deviation = np.sqrt(np.maximum(local_mean(centred**2), 0))
     least = deviation.mean(axis=(2, 3), keepdims=True) if floor is None else math.ldexp(floor, -power)
     divisor = np.maximum(deviation, least)
-    # What rounding leaves of an image of one grey value is no contrast.
-    nothing = 16 * float(np.finfo(data.dtype).eps) * np.abs(data).max(axis=(2, 3), keepdims=True)
-    return np.asarray(np.where(divisor > nothing, centred / np.maximum(divisor, nothing + (nothing == 0)), 0)).reshape(
-        np.shape(images)
-    )
+    # In an image of constant grey level, the deviation is rounding and not contrast.
+    rounding = 16 * float(np.finfo(data.dtype).eps) * np.abs(data).max(axis=(2, 3), keepdims=True)
+    normalised = np.where(divisor > rounding, centred / np.maximum(divisor, rounding + (rounding == 0)), 0)
+    return np.asarray(normalised.reshape(np.shape(images)))
 
 
 def snr(images: npt.ArrayLike, reconstructions: npt.ArrayLike) -> float:
-    """The signal-to-noise ratio of reconstructions, in dB.
+    """Signal-to-noise ratio of reconstructions, in dB.
 
     Parameters
     ----------
     images, reconstructions : array_like
-        Of one shape.
+        Images and their reconstructions, of the same shape.
 
     Returns
     -------
     float
-        ``10 log10(sum (images - mean)^2/sum (images - reconstructions)^2)``; infinite if they are equal.
+        ``10 log10(sum (images - mean)^2/sum (images - reconstructions)^2)``; infinite if both are equal.
 
     Raises
     ------
     ValueError, TypeError
-        If they are not real and finite, or of different shapes.
+        If a number is not real and finite, or the shapes differ.
 
     Examples
     --------
@@ -210,17 +204,17 @@ def snr(images: npt.ArrayLike, reconstructions: npt.ArrayLike) -> float:
     >>> round(snr([0.0, 2.0], [0.1, 1.9]), 6)
     20.0
     """
-    original, made = (
+    original, reconstructed = (
         real_array(value, name).astype(np.float64)
         for value, name in ((images, "images"), (reconstructions, "reconstructions"))
     )
-    if original.shape != made.shape or not original.size:
+    if original.shape != reconstructed.shape or not original.size:
         raise ValueError(
-            f"images and reconstructions must have one shape that is not empty, got {original.shape} and {made.shape}"
+            f"images and reconstructions must have the same non-empty shape, got {original.shape} and {reconstructed.shape}"
         )
-    power = max(power_of_two_scale(original), power_of_two_scale(made), key=abs)
-    original, made = scale_by_power_of_two(original, -power), scale_by_power_of_two(made, -power)
-    signal, noise = float(((original - original.mean()) ** 2).sum()), float(((original - made) ** 2).sum())
+    power = max(power_of_two_scale(original), power_of_two_scale(reconstructed), key=abs)
+    original, reconstructed = scale_by_power_of_two(original, -power), scale_by_power_of_two(reconstructed, -power)
+    signal, noise = float(((original - original.mean()) ** 2).sum()), float(((original - reconstructed) ** 2).sum())
     if noise == 0:
         return math.inf
     return 10 * math.log10(signal / noise) if signal > 0 else -math.inf

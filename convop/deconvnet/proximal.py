@@ -1,4 +1,4 @@
-"""The proximal operator of ``|.|^p``: what makes maps sparse."""
+"""The proximal operator of the sparsity penalty ``|.|^p``: soft thresholding for p = 1, a scalar root for p < 1."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ import numpy.typing as npt
 from ..arrays.backend import Array, as_array
 from ..arrays.dtypes import kept_dtype
 from ..geometry.arguments import number, positive
-from .elementwise import shrunk
+from .elementwise import prox_lp
 
 __all__ = ["checked_power", "prox"]
 
 
 def prox(v: npt.ArrayLike, beta: float, p: float) -> Array:
-    r"""The minimisers of ``|w|^p + beta/2 (w - v)^2``, element by element.
+    """Proximal operator of the penalty ``|.|^p/beta``: the minimiser of ``|w|^p + beta/2 (w - v)^2`` for each element of v.
 
     Parameters
     ----------
     v : array_like
-        Real.
+        Real numbers.
     beta : float
-        More than 0.
+        Weight of the quadratic term, more than 0.
     p : float
-        More than 0 and at most 1.
+        Power of the penalty, more than 0 and at most 1.
 
     Returns
     -------
     ndarray of the shape of `v`
-        Of its dtype, if that is float32 or float64.
+        With the dtype of `v` if that is float32 or float64.
 
     Raises
     ------
     ValueError, TypeError
-        For numbers outside of these ranges.
+        If an argument is outside these ranges, or is not a real number.
 
     Notes
     -----
-    For p = 1 soft thresholding, ``sign(v) max(|v| - 1/beta, 0)``. For p < 1 a minimiser other than zero is the larger
-    root of
+    For p = 1 this is soft thresholding, ``sign(v) max(|v| - 1/beta, 0)``. For p < 1 a minimiser other than zero is the
+    larger root of
 
         h(w) = w - |v| + (p/beta) w^(p - 1) = 0,
 
     and it is better than zero where ``|v|`` exceeds ``(2 - p)/(2 - 2 p) (2 (1 - p)/beta)^(1/(2 - p))``. On the right of
-    the root h is convex and grows, so that Newton's method begun at ``|v|`` comes down to it without overshooting, to the
-    last digit, for all p alike. The closed forms for p = 1/2 and 2/3 (Krishnan and Fergus, NIPS 2009) give the same.
+    the root h is convex and grows, so Newton's method started at ``|v|`` converges to the root without overshooting, to
+    the last digit, for every p. The closed forms for p = 1/2 and 2/3 (Krishnan and Fergus, NIPS 2009) give the same.
 
     Examples
     --------
@@ -58,11 +58,11 @@ def prox(v: npt.ArrayLike, beta: float, p: float) -> Array:
     if kept.kind == "c":
         raise TypeError(f"v must be real, got dtype {values.dtype}")
     weight, power = positive("beta", beta), checked_power(p)
-    return shrunk(values.astype(kept, copy=False).reshape(-1), weight, power).reshape(values.shape)
+    return prox_lp(values.astype(kept, copy=False).reshape(-1), weight, power).reshape(values.shape)
 
 
 def checked_power(p: float) -> float:
-    """A power between 0 and 1."""
+    """Returns p as a float, and raises ValueError unless it is more than 0 and at most 1."""
     power = number("p", p)
     if not 0 < power <= 1:
         raise ValueError(f"p must be more than 0 and at most 1, got {p!r}")

@@ -1,147 +1,182 @@
-"""The compiled loops over the elements of maps: each reads what it needs once, and adds up what is asked of it.
+"""Compiled loops over the elements of maps: the ADMM update, the proximal operator of ``|.|^p``, and sums of powers.
 
-There are many more maps than channels, so that what is done to each of their elements between two products takes longer
-than the products, if every operation is a pass through memory of its own. Items of work are runs of an image's elements:
-short enough for sums in the dtype of the maps, which are added up in double precision.
+Layers have many more maps than channels. If each elementwise operation between two products were a pass of its own
+through memory, these passes would take longer than the products; each loop here reads an element once and accumulates
+its sums on the way. An item of work is a run of at most `RUN` elements of one image.
 """
 
 from __future__ import annotations
 
+from typing import Any, NamedTuple
+
 import numba
 import numpy as np
 
+from ..threads.compiled import kernel
 from ..threads.fork_join import counters, fork_join
 from ..threads.llvm import atomic_fetch_add
 
-__all__ = ["RUN", "SUMS", "power_sums", "shrink", "split"]
+__all__ = ["RUN", "SUMS", "AdmmUpdate", "LpPenalty", "admm_update", "power_sums", "prox_lp"]
 
-# Elements of an item, and of a run inside it whose sums are in the dtype of the maps.
+# Elements of an item. Within it, runs of _SHORT elements are summed in the dtype of the maps, and these sums in double
+# precision.
 RUN, _SHORT = 16384, 1024
-# What `split` adds up of each item, by column.
-SUMS = ("largest |A^T s|", "|w|", "(z - w)^2", "z^2", "w^2", "(w - old)^2", "u^2")
-# Iterations of Newton at most; a handful is taken, unless p is next to 1.
+# The sums of `admm_update`, by column.
+SUMS = ("max |A^T s|", "|w|", "(z - w)^2", "z^2", "w^2", "(w - old w)^2", "u^2")
+# Newton iterations at most; a handful suffices unless p is next to 1.
 _NEWTON_STEPS = 60
 
 
-@numba.njit(nogil=True, cache=True, fastmath={"nnan", "nsz"})
-def _largest(values):
+class AdmmUpdate(NamedTuple):
+    """The arguments of `admm_update`; arrays have the shape ``(images, elements)`` and the dtype of the maps."""
+
+    w: Any  # sparse maps, replaced
+    u: Any  # multipliers over rho, replaced
+    adjoint_term: Any  # A^T s
+    weights: Any  # factors of the threshold, or an array without rows for factors of 1
+    threshold: Any  # 1/rho, in the dtype of the maps
+    relaxation: Any  # over-relaxation factor, in the dtype of the maps
+
+
+class LpPenalty(NamedTuple):
+    """The penalty ``|.|^p/beta`` and the numbers of its proximal operator, as Python floats."""
+
+    beta: float
+    p: float
+    threshold: float  # the proximal operator is zero up to this modulus
+    precision: float  # relative accuracy of the roots for p < 1
+
+
+@numba.njit(nogil=True, fastmath={"nnan", "nsz"})
+def _max_modulus(values):
     largest = values.dtype.type(0)
     for i in range(len(values)):
         largest = max(largest, abs(values[i]))
     return largest
 
 
-# Sums may be put together in any order.
-@numba.njit(nogil=True, cache=True, fastmath={"reassoc", "contract"})
-def _split_run(w, u, pulled, thresholds, relaxed, sums):
+# Fast-math flags let LLVM reorder the sums and so vectorise them.
+@numba.njit(nogil=True, fastmath={"reassoc", "contract"})
+def _admm_update_run(w, u, adjoint_term, thresholds, relaxation, sums):
     zero = w.dtype.type(0)
-    kept = w.dtype.type(1) - relaxed
-    sizes, apart, squares, news, moved, multipliers = zero, zero, zero, zero, zero, zero
+    complement = w.dtype.type(1) - relaxation
+    w_sum, primal, z_square, w_square, dual, u_square = zero, zero, zero, zero, zero, zero
     for i in range(len(w)):
         old, threshold = w[i], thresholds[i]
-        z = old - u[i] + pulled[i]
-        v = relaxed * z + kept * old + u[i]
-        beyond = min(max(v, -threshold), threshold)  # what soft thresholding takes away: the next multipliers
-        new = v - beyond
-        w[i], u[i] = new, beyond
-        sizes += abs(new)
-        apart += (z - new) ** 2
-        squares += z * z
-        news += new * new
-        moved += (new - old) ** 2
-        multipliers += beyond * beyond
-    sums[1] += sizes
-    sums[2] += apart
-    sums[3] += squares
-    sums[4] += news
-    sums[5] += moved
-    sums[6] += multipliers
+        z = old - u[i] + adjoint_term[i]
+        v = relaxation * z + complement * old + u[i]
+        clipped = min(max(v, -threshold), threshold)
+        new = v - clipped  # the soft threshold of v
+        w[i], u[i] = new, clipped
+        w_sum += abs(new)
+        primal += (z - new) ** 2
+        z_square += z * z
+        w_square += new * new
+        dual += (new - old) ** 2
+        u_square += clipped * clipped
+    sums[1] += w_sum
+    sums[2] += primal
+    sums[3] += z_square
+    sums[4] += w_square
+    sums[5] += dual
+    sums[6] += u_square
 
 
-@numba.njit(nogil=True, cache=True)
-def _split(counter, w, u, pulled, weights, weight, relaxed, sums):
-    items_of_image = -(-w.shape[1] // RUN)
-    thresholds = np.full(_SHORT, weight, w.dtype)
+@kernel
+def _admm_update_items(counter, update, sums):
+    w, u, adjoint_term, weights, threshold, relaxation = update
+    items_per_image = -(-w.shape[1] // RUN)
+    thresholds = np.full(_SHORT, threshold, w.dtype)
     item = atomic_fetch_add(counter)
     while item < len(sums):
-        image, part = divmod(item, items_of_image)
-        for start in range(part * RUN, min((part + 1) * RUN, w.shape[1]), _SHORT):
+        image, run = divmod(item, items_per_image)
+        for start in range(run * RUN, min((run + 1) * RUN, w.shape[1]), _SHORT):
             stop = min(start + _SHORT, w.shape[1])
             if len(weights):
                 for i in range(start, stop):
-                    thresholds[i - start] = weight * weights[image, i]
-            sums[item, 0] = max(sums[item, 0], _largest(pulled[image, start:stop]))
-            _split_run(
-                w[image, start:stop], u[image, start:stop], pulled[image, start:stop], thresholds, relaxed, sums[item]
+                    thresholds[i - start] = threshold * weights[image, i]
+            adjoint_run = adjoint_term[image, start:stop]
+            sums[item, 0] = max(sums[item, 0], _max_modulus(adjoint_run))
+            _admm_update_run(
+                w[image, start:stop], u[image, start:stop], adjoint_run, thresholds, relaxation, sums[item]
             )
         item = atomic_fetch_add(counter)
 
 
-@numba.njit(nogil=True, cache=True)
-def split(crew, w, u, pulled, weights, weight, relaxed, sums):
-    """A step of ADMM after its system is solved, in place, on maps and multipliers of shape ``(images, elements)``.
+@kernel
+def admm_update(workers, update, sums):
+    """Updates the maps and multipliers of ADMM in place, after the linear system is solved, and adds up `SUMS`.
 
-    With ``z = w - u + pulled`` and ``v = relaxed z + (1 - relaxed) w + u``, the new multipliers are v cut off at the
-    threshold on both sides, and the new w is what is left of v. Thresholds are `weight`, times `weights` if they have rows.
-    `sums` has a row for each item and the columns `SUMS`, and is zero before.
+    With ``z = w - u + adjoint_term`` and ``v = relaxation z + (1 - relaxation) w + u``, the new multipliers are v clipped
+    to the threshold, and the new w is the rest of v: its soft threshold.
+
+    Parameters
+    ----------
+    workers : array of int64
+        From `awake_workers`.
+    update : AdmmUpdate
+        The variables.
+    sums : array of float64 of shape ``(items, 7)``
+        Zeros; filled with the sums of each item.
     """
-    if not fork_join(crew, _split, (counters(), w, u, pulled, weights, weight, relaxed, sums)):
+    if not fork_join(workers, _admm_update_items, (counters(), update, sums)):
         raise RuntimeError("a compiled loop has failed")
 
 
-@numba.njit(nogil=True, cache=True)
-def _root(size, beta, p, precision):
-    """The larger root of ``w - size + p/beta w^(p - 1)``, from the right by Newton's method."""
-    w = size
+@numba.njit(nogil=True)
+def _larger_root(modulus, penalty):
+    """The larger root of ``w - modulus + p/beta w^(p - 1)``, by Newton's method from the right."""
+    beta, p = penalty.beta, penalty.p
+    w = modulus
     for _ in range(_NEWTON_STEPS):
-        pull = p / beta * w ** (p - 1)
-        step = (w - size + pull) / (1 + (p - 1) * pull / w)
-        if not step > precision * w:  # nor for NaN, which infinity less itself is
+        slope = p / beta * w ** (p - 1)
+        step = (w - modulus + slope) / (1 + (p - 1) * slope / w)
+        if not step > penalty.precision * w:  # also for NaN, which is inf - inf
             break
         w -= step
     return w
 
 
-@numba.njit(nogil=True, cache=True)
-def _shrink(counter, v, target, beta, p, least, precision):
+@kernel
+def _prox_lp_items(counter, v, target, penalty):
     items = -(-len(v) // RUN)
-    threshold = v.dtype.type(least)
+    threshold = v.dtype.type(penalty.threshold)
     item = atomic_fetch_add(counter)
     while item < items:
         for i in range(item * RUN, min((item + 1) * RUN, len(v))):
-            if p == 1:
+            if penalty.p == 1:
                 target[i] = v[i] - min(max(v[i], -threshold), threshold)
-            elif not abs(v[i]) <= least:
-                target[i] = np.copysign(_root(np.float64(abs(v[i])), beta, p, precision), v[i])
+            elif not abs(v[i]) <= penalty.threshold:
+                target[i] = np.copysign(_larger_root(np.float64(abs(v[i])), penalty), v[i])
             else:
                 target[i] = 0
         item = atomic_fetch_add(counter)
 
 
-@numba.njit(nogil=True, cache=True)
-def shrink(crew, v, target, beta, p, least, precision):
-    """The proximal operator of ``|.|^p/beta`` of each element: zero up to `least`, a root to a relative precision beyond."""
-    if not fork_join(crew, _shrink, (counters(), v, target, beta, p, least, precision)):
+@kernel
+def prox_lp(workers, v, target, penalty):
+    """Writes the proximal operator of an `LpPenalty` at each element of v to `target`; both have one axis."""
+    if not fork_join(workers, _prox_lp_items, (counters(), v, target, penalty)):
         raise RuntimeError("a compiled loop has failed")
 
 
-@numba.njit(nogil=True, cache=True)
-def _power_sums(counter, w, p, sums):
-    items_of_image = -(-w.shape[1] // RUN)
+@kernel
+def _power_sums_items(counter, w, p, sums):
+    items_per_image = -(-w.shape[1] // RUN)
     item = atomic_fetch_add(counter)
     while item < len(sums):
-        image, part = divmod(item, items_of_image)
+        image, run = divmod(item, items_per_image)
         total = 0.0
-        for i in range(part * RUN, min((part + 1) * RUN, w.shape[1])):
-            size = np.float64(abs(w[image, i]))
-            if size > 0:
-                total += size if p == 1 else size**p
+        for i in range(run * RUN, min((run + 1) * RUN, w.shape[1])):
+            modulus = np.float64(abs(w[image, i]))
+            if modulus > 0:
+                total += modulus if p == 1 else modulus**p
         sums[item] = total
         item = atomic_fetch_add(counter)
 
 
-@numba.njit(nogil=True, cache=True)
-def power_sums(crew, w, p, sums):
-    """``sum |w|^p`` of each item of maps of shape ``(images, elements)``."""
-    if not fork_join(crew, _power_sums, (counters(), w, p, sums)):
+@kernel
+def power_sums(workers, w, p, sums):
+    """Writes ``sum |w|^p`` of each item of maps of shape ``(images, elements)`` to `sums`."""
+    if not fork_join(workers, _power_sums_items, (counters(), w, p, sums)):
         raise RuntimeError("a compiled loop has failed")

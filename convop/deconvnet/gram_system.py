@@ -1,0 +1,73 @@
+"""The linear system in each iteration of ADMM and of half-quadratic splitting, solved in the space of the images."""
+
+from __future__ import annotations
+
+from ..arrays.backend import Array
+from ..inverse.conjugate_gradients import ConjugateGradients
+from .problem import Problem
+
+__all__ = ["GramSystem"]
+
+# Conjugate gradients run beyond the iterations that were asked for while more than this share of the residual is left,
+# for at most so many more iterations.
+_RESIDUAL_SHARE, _EXTRA_ITERATIONS = 0.05, 100
+
+
+class GramSystem:
+    """``(A A^T + rho/lam) s = b`` by preconditioned conjugate gradients, each solve started with the last solution.
+
+    A few iterations suffice where the preconditioner is close to the inverse. Elsewhere they go on until the residual, in
+    the norm of the preconditioner, is a small share of the first: errors that pass from one solve to the next would add
+    up otherwise.
+
+    Parameters
+    ----------
+    problem : Problem
+        Gives A and lam.
+    s : ndarray of shape ``(K0*n*m, I)``
+        The first solution to start with.
+    rho : float
+        The weight of the quadratic penalty.
+    iterations : int
+        The least number of iterations of a solve.
+
+    Attributes
+    ----------
+    s, image : ndarray of shape ``(K0*n*m, I)``
+        The last solution and ``A A^T s``.
+    """
+
+    def __init__(self, problem: Problem, s: Array, rho: float, iterations: int) -> None:
+        self._A, self._lam, self._iterations, self._rho = problem.A, problem.lam, iterations, rho
+        self.s = s
+        self.image = self._A.gram.matmat(s)
+        self.set_rho(rho)
+
+    def set_rho(self, rho: float) -> None:
+        """Changes rho, and divides the solution by the same factor.
+
+        At a fixed point of ADMM ``A^T s`` is the multiplier over rho; of half-quadratic splitting, a subgradient over rho.
+        """
+        factor = self.s.dtype.type(rho / self._rho)
+        self.s, self.image, self._rho = self.s / factor, self.image / factor, rho
+        # With a larger shift, rounding swallows what a solve adds to the maps, and squares leave single precision.
+        self._shift = min(rho / self._lam, 1e12 * self._A.gain)
+        self._preconditioner = self._A.preconditioner(self._shift)
+
+    def solve(self, b: Array) -> None:
+        """Replaces `s` and `image` by those of the right-hand side b."""
+        residual = b - self.image - self._shift * self.s
+        cg = ConjugateGradients(
+            self._A.gram.matmat,
+            self.s,
+            residual,
+            shift=self._shift,
+            image=self.image,
+            preconditioner=self._preconditioner,
+        )
+        enough = _RESIDUAL_SHARE**2 * cg.energy
+        for _ in range(self._iterations + _EXTRA_ITERATIONS):
+            cg.step()
+            if cg.iterations >= self._iterations and (cg.energy <= enough).all():
+                break
+        self.s, self.image = cg.x, cg.image
