@@ -88,7 +88,7 @@ HOMES = {
     "pytest": {"testing/laws.py"},
     "pylops": {"operators/linear_operator.py"},
     "torch": {"torch.py", "engines/torch.py", "bench/peers.py"},
-    "sklearn": {"deconvnet/net.py"},
+    "sklearn": {"deconvnet/estimator.py"},
     "sporco": {"bench/coding.py"},
     "cupy": set(),
     "mpi4py": set(),
