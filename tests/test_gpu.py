@@ -16,9 +16,9 @@ from numpy.testing import assert_array_equal
 
 import convop
 from convop import Conv, ConvFilter, ConvSpec, ConvTranspose, kernel2matrix
-from convop.cuda.gather_table import Gathered
-from convop.cuda.tables import Direction, kernel_of
+from convop.cuda.tables import Direction, compiled_kernel
 from convop.geometry.axis import PADDING_MODES, Axis
+from convop.geometry.gather_table import GatherTable
 from convop.testing import check_operator, dottest
 
 ENGINES = ["csr", "direct", "fft", *(["torch"] if find_spec("torch") else [])]
@@ -27,7 +27,7 @@ ENGINES = ["csr", "direct", "fft", *(["torch"] if find_spec("torch") else [])]
 @pytest.fixture(scope="module", autouse=True, params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
 def cupy(request):
     """The stand-in, in place of whatever CuPy is installed; or CuPy itself."""
-    kernel_of.cache_clear()
+    compiled_kernel.cache_clear()
     if request.param == "gpu":
         cupy = pytest.importorskip("cupy")
         if not cupy.cuda.is_available():
@@ -38,7 +38,7 @@ def cupy(request):
     before = {name: sys.modules.get(name) for name in modules}
     sys.modules.update(modules)
     yield modules["cupy"]
-    kernel_of.cache_clear()
+    compiled_kernel.cache_clear()
     for name, module in before.items():
         if module is None:
             del sys.modules[name]
@@ -82,8 +82,8 @@ def test_what_is_gathered_is_the_axis_or_its_transpose(axis, adjoint):
             source = oracle.extended_index(output * axis.stride + tap * axis.dilation - axis.lo, axis.inputs, axis.mode)
             if source is not None:
                 expected[output, source] += weights[tap]
-    gathered = Gathered.of(axis, adjoint=adjoint)
-    got = np.zeros((gathered.written, gathered.read))
+    gathered = GatherTable.of(axis, adjoint=adjoint)
+    got = np.zeros((gathered.n_written, gathered.n_read))
     for element, (base, start, stop) in enumerate(zip(*gathered.full(), strict=True)):
         columns = base + gathered.offset[start:stop]
         assert (np.diff(columns) > 0).all()
@@ -99,7 +99,7 @@ def test_most_elements_are_gathered_alike(mode, stride, dilation):
     """Lists are for the ends of an axis, and stay as small as the kernel."""
     axis = Axis(100_000, 8, stride, dilation, 4, 4, mode)
     for adjoint in (False, True):
-        gathered = Gathered.of(axis, adjoint=adjoint)
+        gathered = GatherTable.of(axis, adjoint=adjoint)
         assert len(gathered.base) <= 4 * axis.extent
         assert len(gathered.offset) <= 8 * (4 * axis.extent + 1)
 
@@ -163,11 +163,11 @@ def test_no_element_is_written_twice(cupy, monkeypatch):
     """Kernels that add to zeros what they would write give the same."""
     from convop.cuda import tables
 
-    code = tables.source()
+    code = tables.kernel_source()
     adding = code.replace("] = sums[r];", "] += sums[r];")
     assert adding != code
-    tables.kernel_of.cache_clear()
-    monkeypatch.setattr(tables, "source", lambda: adding)
+    tables.compiled_kernel.cache_clear()
+    monkeypatch.setattr(tables, "kernel_source", lambda: adding)
     monkeypatch.setattr(cupy, "empty", cupy.zeros, raising=False)
     for input_shape, kernel_shape, parameters in LARGE:
         kernel = integers(np.random.default_rng(0), kernel_shape, "float32")
@@ -175,7 +175,7 @@ def test_no_element_is_written_twice(cupy, monkeypatch):
         matrix = kernel2matrix(kernel, input_shape, **parameters)
         assert_array_equal((A @ cupy.ones(A.shape[1], "float32")).get(), matrix @ np.ones(A.shape[1], "float32"))
         assert_array_equal((A.T @ cupy.ones(A.shape[0], "float32")).get(), matrix.T @ np.ones(A.shape[0], "float32"))
-    tables.kernel_of.cache_clear()
+    tables.compiled_kernel.cache_clear()
 
 
 def test_tiles_are_used_where_they_can_be():
@@ -189,11 +189,11 @@ def test_tiles_are_used_where_they_can_be():
         spec = ConvSpec((4000, 64), (7, 7), padding=3, **parameters)
         for adjoint, rows in zip((False, True), tiled, strict=True):
             direction = Direction(spec, adjoint)
-            together, taps, _, _ = direction.rows_of_a_tile(4)
+            together, taps, _, _ = direction.register_tile(4)
             assert (together if taps else 0) == rows
             tasks = direction.tasks(together)
             written = np.concatenate([first + step * np.arange(skip, n) for first, n, step, skip in tasks.tolist()])
-            assert_array_equal(np.sort(written), np.arange(direction.axes[-2].written))  # each once
+            assert_array_equal(np.sort(written), np.arange(direction.axes[-2].n_written))  # each once
             if rows:
                 assert (tasks[:, 1] == 1).sum() <= 30
 
@@ -234,10 +234,10 @@ def test_products_of_positions_do_not_overflow(cupy):
     A = Conv(cupy.asarray(kernel), (3, 214748), engine="direct", **arguments)
     x = integers(np.random.default_rng(0), A.dims, "float32")
     assert_array_equal((A @ cupy.asarray(x)).get(), Conv(kernel, A.dims, engine="csr", **arguments) @ x)
-    assert not Direction(A.spec, False).kernels(np.dtype("float32"), 1).wide
+    assert not Direction(A.spec, False).options(np.dtype("float32"), 1).wide
     # positions alone may be too far away
     far = ConvSpec((3, 3), (2, 1), dilation=(2**31, 1), padding=((2**31 - 2, 2), (0, 0)))
-    assert Direction(far, False).kernels(np.dtype("float32"), 1).wide
+    assert Direction(far, False).options(np.dtype("float32"), 1).wide
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -261,7 +261,7 @@ def test_sparse_input(cupy):
 def test_wide_integers_are_used_for_what_int_cannot_count(cupy, monkeypatch):
     from convop.cuda import tables
 
-    monkeypatch.setattr(tables, "_MOST_INT", 100)
+    monkeypatch.setattr(tables, "INT_MAX", 100)
     rng = np.random.default_rng(0)
     kernel, x = integers(rng, (3, 3), "float64"), integers(rng, (40, 30), "float64")
     for engine in ("direct", "csr"):
@@ -269,11 +269,11 @@ def test_wide_integers_are_used_for_what_int_cannot_count(cupy, monkeypatch):
         assert_array_equal((A @ cupy.asarray(x)).get(), Conv(kernel, (40, 30), padding=1, engine="csr") @ x)
     spec = ConvSpec((2**16, 2**16), (3, 3), padding=1)
     monkeypatch.undo()
-    assert Direction(spec, False).kernels(np.dtype("float32"), 1).wide
-    assert Direction(spec, False).kernels(np.dtype("float32"), 1).index == "long long"
+    assert Direction(spec, False).options(np.dtype("float32"), 1).wide
+    assert Direction(spec, False).options(np.dtype("float32"), 1).index == "long long"
     small = ConvSpec((2**14, 2**14), (3, 3), padding=1)
-    assert not Direction(small, True).kernels(np.dtype("float32"), 7).wide
-    assert Direction(small, True).kernels(np.dtype("float32"), 8).wide
+    assert not Direction(small, True).options(np.dtype("float32"), 7).wide
+    assert Direction(small, True).options(np.dtype("float32"), 8).wide
 
 
 @settings(max_examples=150, deadline=None)
@@ -453,7 +453,7 @@ def test_the_bench_runs(cupy, monkeypatch):
     from convop.bench import gpu
 
     monkeypatch.setattr(gpu, "_CALLS", (2, 2))
-    monkeypatch.setattr(gpu, "_MOST_SETS", 2)
+    monkeypatch.setattr(gpu, "_MAX_SETS", 2)
     results = bench.run(["applying", "extras"], quick=True, repeats=1, device="gpu")
     assert results.machine.device
     assert results.machine.threads == 0
@@ -464,7 +464,7 @@ def test_the_bench_runs(cupy, monkeypatch):
         assert {"auto", "csr", "direct", "fft"} <= set(line.seconds)
         if line.workload.startswith("blur"):
             assert {"CuPy fftconvolve", "CuPy oaconvolve", "CuPy ndimage"} <= set(line.peers)
-    assert len(results.lines) == 2 * 2 * 3
+    assert len(results.comparisons) == 2 * 2 * 3
     assert all(isinstance(table, object) for table in bench.tables(results))
     monkeypatch.setattr(gpu, "gpu_peers", lambda problem: {"wrong": (lambda: 2 * problem.x, None)})
     with pytest.raises(AssertionError, match="wrong differs by"):

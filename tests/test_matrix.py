@@ -108,7 +108,7 @@ def test_blocks_of_any_size_give_the_same_matrix(threads, monkeypatch):
     arguments = {"padding": 1, "groups": 2, "padding_mode": "circular"}
     monkeypatch.setattr(builders, "SMALL", -1)
     expected = kernel2matrix(kernel, (4, 37, 31), **arguments)
-    monkeypatch.setattr(builders, "workers", lambda: threads)
+    monkeypatch.setattr(builders, "thread_count", lambda: threads)
     monkeypatch.setattr(builders, "_BLOCKS_PER_WORKER", 13)
     assert (kernel2matrix(kernel, (4, 37, 31), **arguments) != expected).nnz == 0
 

@@ -1,18 +1,19 @@
-// What every element that is written reads, summed by one thread: forward and transposed alike, from the tables of
-// convop/gathered.py. No thread writes what another does, so results are the same from run to run.
+// Gather kernels: one thread sums the elements that an output element reads, forward and transposed alike, from the
+// tables of convop/geometry/gather_table.py. No two threads write the same element, so results are the same from run to
+// run.
 //
 // Compiled with
-//   REAL          float or double
-//   COMPLEX       0 or 1
-//   INT           integers that count all elements: int, or long long where those are too many
-//   INDEX         integers of the sparse matrix
-//   AXES          spatial axes, at least 2: the last two are the rows and the line
-//   ROWS          rows of a tile, which one thread computes together
-//   TAPS          most entries of a row of a tile; 0 without tiles
-//   STEP, APART   positions that rows of a tile, and entries of a row, lie apart
+//   REAL                 float or double
+//   COMPLEX              0 or 1
+//   INT                  integers that count all elements: int, or long long where int overflows
+//   INDEX                integers of the sparse matrix
+//   AXES                 spatial axes, at least 2: the last two are the row axis and the column axis
+//   TILE_ROWS            rows of a register tile, which one thread computes together
+//   TILE_TAPS            most entries of a row of a tile; 0 without tiles
+//   ROW_STEP, TAP_STEP   positions from one row of a tile to the next, and from one entry of a row to the next
 //
-// Rows of a tile read the same elements through different taps: each is loaded once for all of them, and each weight
-// once for all rows.
+// The rows of a tile read the same elements through different taps: each element is loaded once for all rows, and each
+// weight once for all elements.
 
 typedef INT Int;
 
@@ -33,14 +34,14 @@ __device__ inline Number conjugate(Number a) { return a; }
 __device__ inline Number fused(Number a, Number b, Number c) { return fma(a, b, c); }
 #endif
 
-// The integers that describe a map, and where in them those of an axis begin.
+// The integers that describe a map (`info`): HEAD of the map itself, then FIELDS of each axis.
 enum { GROUPS, READ_CHANNELS, WRITTEN_CHANNELS, READ_SPACE, WRITTEN_SPACE, ENTRIES, TASKS, HEAD };
 enum {
-    WRITTEN, READ_PITCH, WRITTEN_PITCH, ENTRY_PITCH, FIRST, LAST, PERIOD, SHIFT, BACK, STRIDE,
+    WRITTEN, READ_PITCH, WRITTEN_PITCH, ENTRY_PITCH, FIRST, LAST, PERIOD, SHIFT, LO, STEP,
     AT_PHASES, AT_BASE, AT_START, AT_STOP, AT_OFFSET, FIELDS
 };
 
-// What one element of an axis reads: `count` entries from `first` on, at their offsets from `base`.
+// The elements that one element of an axis reads: `count` entries from `first` on, at their offsets from `base`.
 struct Reads {
     Int base, first, count;
 };
@@ -51,7 +52,7 @@ __device__ inline Reads reads(const Int *axis, const Int *tables, Int i)
     Int stop;
     if (i >= axis[FIRST] && i < axis[LAST]) {
         const Int u = i + axis[SHIFT], q = axis[PERIOD] == 1 ? u : u / axis[PERIOD], p = u - q * axis[PERIOD];
-        r.base = q * axis[STRIDE] - axis[BACK];
+        r.base = q * axis[STEP] - axis[LO];
         r.first = tables[axis[AT_PHASES] + 2 * p];
         stop = tables[axis[AT_PHASES] + 2 * p + 1];
     } else {
@@ -64,7 +65,7 @@ __device__ inline Reads reads(const Int *axis, const Int *tables, Int i)
     return r;
 }
 
-// One combination after another of the entries of the axes before the last two.
+// Iterates over the combinations of the entries of all axes but the last two.
 struct Outer {
     const Int *axes, *tables;
     Reads at[AXES];
@@ -106,11 +107,12 @@ struct Outer {
     }
 };
 
-#if TAPS
-// Sums of ROWS rows with K entries each: x at the first entry of the first row, w at its weight.
+#if TILE_TAPS
+// Microkernel: sums of TILE_ROWS rows with K entries each. `x` is at the first entry of the first row, `w` at its
+// weight.
 template <int K>
-__device__ inline void tile(Number *sums, const Number *x, Int pitch, const Number *w, Int entry_pitch,
-                            const Int *offsets, Int count)
+__device__ inline void microkernel(Number *sums, const Number *x, Int pitch, const Number *w, Int entry_pitch,
+                                   const Int *offsets, Int count)
 {
     for (Int e = 0; e < count; e++) {
         const Number *from = x + offsets[e];
@@ -119,20 +121,20 @@ __device__ inline void tile(Number *sums, const Number *x, Int pitch, const Numb
         for (int k = 0; k < K; k++)
             weights[k] = w[k * entry_pitch + e];
 #pragma unroll
-        for (int j = 0; j <= (ROWS - 1) * STEP + (K - 1) * APART; j++) {
+        for (int j = 0; j <= (TILE_ROWS - 1) * ROW_STEP + (K - 1) * TAP_STEP; j++) {
             bool read = false;
 #pragma unroll
-            for (int r = 0; r < ROWS; r++) {
-                const int ahead = j - r * STEP;
-                read = read || (ahead >= 0 && ahead % APART == 0 && ahead / APART < K);
+            for (int r = 0; r < TILE_ROWS; r++) {
+                const int ahead = j - r * ROW_STEP;
+                read = read || (ahead >= 0 && ahead % TAP_STEP == 0 && ahead / TAP_STEP < K);
             }
             if (read) {
                 const Number value = from[j * pitch];
 #pragma unroll
-                for (int r = 0; r < ROWS; r++) {
-                    const int ahead = j - r * STEP;
-                    if (ahead >= 0 && ahead % APART == 0 && ahead / APART < K)
-                        sums[r] = fused(weights[ahead / APART], value, sums[r]);
+                for (int r = 0; r < TILE_ROWS; r++) {
+                    const int ahead = j - r * ROW_STEP;
+                    if (ahead >= 0 && ahead % TAP_STEP == 0 && ahead / TAP_STEP < K)
+                        sums[r] = fused(weights[ahead / TAP_STEP], value, sums[r]);
                 }
             }
         }
@@ -140,16 +142,17 @@ __device__ inline void tile(Number *sums, const Number *x, Int pitch, const Numb
 }
 #endif
 
-// Column i of the rows of a task; a plane is a column of y, a channel and an element of each of the other axes.
+// Writes element i of the rows of a task. A plane is a column of y, a channel, and an element of each of the other
+// axes.
 __device__ inline void work(const Number *__restrict__ x, const Number *__restrict__ w, Number *__restrict__ y,
                             const Int *__restrict__ info, const Int *__restrict__ tables, const Int *__restrict__ task,
                             Int plane, Int i)
 {
-    const Int *axes = info + HEAD, *rows = axes + (AXES - 2) * FIELDS, *line = axes + (AXES - 1) * FIELDS;
+    const Int *axes = info + HEAD, *rows = axes + (AXES - 2) * FIELDS, *last = axes + (AXES - 1) * FIELDS;
     Outer outer;
     outer.axes = axes;
     outer.tables = tables;
-    Int out = i * line[WRITTEN_PITCH];
+    Int out = i * last[WRITTEN_PITCH];
     for (int a = AXES - 3; a >= 0; a--) {
         const Int *axis = axes + a * FIELDS;
         const Int o = plane % axis[WRITTEN];
@@ -161,13 +164,13 @@ __device__ inline void work(const Number *__restrict__ x, const Number *__restri
     const Int written = info[GROUPS] * info[WRITTEN_CHANNELS], column = plane / written;
     const Int channel = plane - column * written, group = channel / info[WRITTEN_CHANNELS];
     const Int source = (column * info[GROUPS] + group) * info[READ_CHANNELS];
-    const Reads along = reads(line, tables, i), row = reads(rows, tables, task[0]);
-    const Int *offsets = tables + line[AT_OFFSET] + along.first;
+    const Reads along = reads(last, tables, i), row = reads(rows, tables, task[0]);
+    const Int *offsets = tables + last[AT_OFFSET] + along.first;
     const Int *row_offsets = tables + rows[AT_OFFSET] + row.first;
 
-    Number sums[ROWS];
+    Number sums[TILE_ROWS];
 #pragma unroll
-    for (int r = 0; r < ROWS; r++)
+    for (int r = 0; r < TILE_ROWS; r++)
         sums[r] = zero();
     for (Int c = 0; c < info[READ_CHANNELS]; c++) {
         if (!outer.begin() || row.count == 0)
@@ -176,14 +179,16 @@ __device__ inline void work(const Number *__restrict__ x, const Number *__restri
             const Number *from = x + (source + c) * info[READ_SPACE] + outer.position() + along.base;
             const Number *weights = w + (channel * info[READ_CHANNELS] + c) * info[ENTRIES] + outer.weight()
                                     + row.first * rows[ENTRY_PITCH] + along.first;
-#if TAPS
-            if (task[1] == ROWS) {
+#if TILE_TAPS
+            if (task[1] == TILE_ROWS) {
                 const Number *first = from + (row.base + row_offsets[0]) * rows[READ_PITCH];
-                if (row.count == TAPS)
-                    tile<TAPS>(sums, first, rows[READ_PITCH], weights, rows[ENTRY_PITCH], offsets, along.count);
-#if TAPS > 1
+                if (row.count == TILE_TAPS)
+                    microkernel<TILE_TAPS>(sums, first, rows[READ_PITCH], weights, rows[ENTRY_PITCH], offsets,
+                                           along.count);
+#if TILE_TAPS > 1
                 else
-                    tile<TAPS - 1>(sums, first, rows[READ_PITCH], weights, rows[ENTRY_PITCH], offsets, along.count);
+                    microkernel<TILE_TAPS - 1>(sums, first, rows[READ_PITCH], weights, rows[ENTRY_PITCH], offsets,
+                                               along.count);
 #endif
                 continue;
             }
@@ -197,28 +202,28 @@ __device__ inline void work(const Number *__restrict__ x, const Number *__restri
         } while (outer.next());
     }
 #pragma unroll
-    for (int r = 0; r < ROWS; r++)
+    for (int r = 0; r < TILE_ROWS; r++)
         if (r < task[1] && r >= task[3])
             y[out + (task[0] + r * task[2]) * rows[WRITTEN_PITCH]] = sums[r];
 }
 
 // x (columns, groups, channels read, *space), w (groups, channels written, channels read, *entries),
-// y (columns, groups, channels written, *space). A task is a row, or ROWS rows of one phase that are a tile: its first
+// y (columns, groups, channels written, *space). A task is a row, or a tile of TILE_ROWS rows of one phase: its first
 // row, their number, their distance, and how many of them another tile writes.
 extern "C" __global__ void correlate(const Number *__restrict__ x, const Number *__restrict__ w, Number *__restrict__ y,
                                      const Int *__restrict__ info, const Int *__restrict__ tables,
                                      const Int *__restrict__ tasks, Int planes)
 {
-    const Int *line = info + HEAD + (AXES - 1) * FIELDS;
+    const Int *last = info + HEAD + (AXES - 1) * FIELDS;
     const Int i = (Int)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= line[WRITTEN])
+    if (i >= last[WRITTEN])
         return;
     for (Int plane = blockIdx.z; plane < planes; plane += gridDim.z)
         for (Int task = (Int)blockIdx.y * blockDim.y + threadIdx.y; task < info[TASKS]; task += gridDim.y * blockDim.y)
             work(x, w, y, info, tables, tasks + 4 * task, plane, i);
 }
 
-// The entries of all rows of the matrix, in the order of their columns: lanes of a row take one each.
+// Writes the entries of all rows of the matrix, in the order of their columns: each lane of a row takes one at a time.
 extern "C" __global__ void fill(INDEX *__restrict__ indices, Number *__restrict__ data,
                                 const INDEX *__restrict__ pointers, const Number *__restrict__ w,
                                 const Int *__restrict__ info, const Int *__restrict__ tables, Int count)
@@ -250,15 +255,16 @@ extern "C" __global__ void fill(INDEX *__restrict__ indices, Number *__restrict_
     }
 }
 
-// What describes the products of `gradient`, and where in it the integers of an axis begin.
+// The integers that describe the sums of `gradient` (`info`): G_HEAD of the map itself, then G_FIELDS of each axis.
 enum { G_GROUPS, G_INPUTS, G_OUTPUTS, G_INPUT_SPACE, G_OUTPUT_SPACE, G_TAPS, G_COLUMNS, G_CHUNK, G_HEAD };
-enum { G_WRITTEN, G_AXIS_TAPS, G_PITCH, G_STRIDE, G_DILATION, G_AT, G_FIELDS };
+enum { G_WRITTEN, G_AXIS_TAPS, G_PITCH, G_STRIDE, G_DILATION, G_EXTENSION_AT, G_FIELDS };
 
-// partial[chunk, column, output channel, input channel, tap]: products of the residuals of a chunk of outputs with what
-// the tap reads there, summed by one thread each; chunks are added afterwards, always in the same order.
+// partial[chunk, column, output channel, input channel, tap]: over a chunk of outputs, the sum of the residuals times
+// the conjugated inputs that the tap reads there. One thread computes each sum; the chunks are added afterwards, always
+// in the same order.
 extern "C" __global__ void gradient(const Number *__restrict__ x, const Number *__restrict__ y,
                                     Number *__restrict__ partial, const Int *__restrict__ info,
-                                    const Int *__restrict__ positions)
+                                    const Int *__restrict__ extensions)
 {
     const Int *axes = info + G_HEAD;
     const Int outputs = info[G_GROUPS] * info[G_OUTPUTS];
@@ -267,14 +273,15 @@ extern "C" __global__ void gradient(const Number *__restrict__ x, const Number *
     if (number >= size)
         return;
     Int rest = number, at[AXES], o[AXES];
-    for (int a = AXES - 1; a >= 0; a--) { // where the table of the axis begins for this tap
+    for (int a = AXES - 1; a >= 0; a--) { // where the extension of the axis begins for this tap
         const Int *axis = axes + a * G_FIELDS;
-        at[a] = axis[G_AT] + rest % axis[G_AXIS_TAPS] * axis[G_DILATION];
+        at[a] = axis[G_EXTENSION_AT] + rest % axis[G_AXIS_TAPS] * axis[G_DILATION];
         rest /= axis[G_AXIS_TAPS];
     }
-    const Int input = rest % info[G_INPUTS], place = rest / info[G_INPUTS], group = place % outputs / info[G_OUTPUTS];
+    const Int input = rest % info[G_INPUTS], channel = rest / info[G_INPUTS]; // the latter counts columns, too
+    const Int group = channel % outputs / info[G_OUTPUTS];
     const Number *from = x + (group * info[G_INPUTS] + input) * info[G_INPUT_SPACE];
-    const Number *residual = y + place * info[G_OUTPUT_SPACE];
+    const Number *residual = y + channel * info[G_OUTPUT_SPACE];
     const Int first = (Int)blockIdx.y * info[G_CHUNK];
     Int stop = first + info[G_CHUNK];
     if (stop > info[G_OUTPUT_SPACE])
@@ -290,7 +297,7 @@ extern "C" __global__ void gradient(const Number *__restrict__ x, const Number *
         bool read = true;
         for (int a = 0; a < AXES; a++) {
             const Int *axis = axes + a * G_FIELDS;
-            const Int source = positions[at[a] + o[a] * axis[G_STRIDE]];
+            const Int source = extensions[at[a] + o[a] * axis[G_STRIDE]];
             read = read && source >= 0;
             position += source * axis[G_PITCH];
         }

@@ -1,4 +1,4 @@
-"""Products of an input and of residuals, tap by tap: the gradient of a kernel."""
+"""The gradient of a kernel on the GPU: products of the input and of residuals, summed tap by tap."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import math
 import numpy as np
 
 from ..arrays.backend import Array, gpu
-from ..geometry.axis import extend
 from ..geometry.spec import ConvSpec
-from .tables import Kernels, kernel_of
+from .tables import INT_MAX, KernelOptions, compiled_kernel
 
 __all__ = ["Gradient"]
 
@@ -30,12 +29,10 @@ class Gradient:
 
     def __init__(self, spec: ConvSpec) -> None:
         self._spec = spec
-        self._positions = [
-            extend(np.arange((a.outputs - 1) * a.stride + a.extent) - a.lo, a.inputs, a.mode) for a in spec.axes
-        ]
+        self._extensions = [axis.extension() for axis in spec.axes]
 
     def of(self, x: Array, residuals: Array) -> Array:
-        """The gradients for some residuals.
+        """The gradients for one input and columns of residuals.
 
         Parameters
         ----------
@@ -49,37 +46,33 @@ class Gradient:
         ndarray of shape ``(columns, elements of the kernel)``
         """
         spec, cupy, columns = self._spec, gpu(), len(residuals)
-        elements, outputs = math.prod(spec.kernel_shape), math.prod(a.outputs for a in spec.axes)
+        elements, outputs = math.prod(spec.kernel_shape), math.prod(axis.outputs for axis in spec.axes)
         size = columns * elements
         if size == 0:
-            nothing: Array = cupy.zeros((columns, elements), x.dtype)
-            return nothing
+            empty: Array = cupy.zeros((columns, elements), x.dtype)
+            return empty
         wanted = max(1, min(_MANY_THREADS // size, math.ceil(outputs / _CHUNK), _MOST_CHUNKS))
         chunk = math.ceil(outputs / wanted)
         chunks = math.ceil(outputs / chunk)
-        largest = max(
-            x.size,
-            residuals.size,
-            chunks * size,
-            *(len(p) + abs(a.lo) for p, a in zip(self._positions, spec.axes, strict=True)),
-        )
-        wide = largest + _THREADS * _MOST_CHUNKS > 2**31 - 1
-        real = "float" if x.dtype.char in "fF" else "double"
-        kernels = Kernels(real, x.dtype.kind == "c", wide, "int", spec.ndim, 1, 0, 1, 1)
-        info = [
-            spec.groups, spec.c_in // spec.groups, spec.c_out // spec.groups, math.prod(a.inputs for a in spec.axes),
-            outputs, math.prod(a.taps for a in spec.axes), columns, chunk,
-        ]  # fmt: skip
-        at = 0
-        for a, axis in enumerate(spec.axes):
-            pitch = math.prod(behind.inputs for behind in spec.axes[a + 1 :])
-            info += [axis.outputs, axis.taps, pitch, axis.stride, axis.dilation, at]
-            at += len(self._positions[a])
-        integers = (np.array(info), np.concatenate(self._positions))
+        largest = max(x.size, residuals.size, chunks * size, *(axis.positions + abs(axis.lo) for axis in spec.axes))
+        options = KernelOptions(x.dtype.char, axes=spec.ndim, wide=largest + _THREADS * _MOST_CHUNKS > INT_MAX)
+        integers = (self._info(outputs, columns, chunk), np.concatenate(self._extensions))
+        info, extensions = (cupy.asarray(i.astype(options.integer)) for i in integers)
         partial = cupy.empty((chunks, columns, elements), x.dtype)
-        kernel_of(kernels, "gradient")(
-            (math.ceil(size / _THREADS), chunks), (_THREADS,),
-            (x, residuals, partial, *(cupy.asarray(i.astype(kernels.integer)) for i in integers)),
-        )  # fmt: skip
+        grid = (math.ceil(size / _THREADS), chunks)
+        compiled_kernel(options, "gradient")(grid, (_THREADS,), (x, residuals, partial, info, extensions))
         summed: Array = partial.sum(axis=0)
         return summed
+
+    def _info(self, outputs: int, columns: int, chunk: int) -> Array:
+        """The integers that describe the sums, in the order of the enumerations in `gather.cu`."""
+        spec = self._spec
+        info = [spec.groups, spec.c_in // spec.groups, spec.c_out // spec.groups]
+        info += [math.prod(axis.inputs for axis in spec.axes), outputs, math.prod(axis.taps for axis in spec.axes)]
+        info += [columns, chunk]
+        at = 0
+        for a, axis in enumerate(spec.axes):
+            pitch = math.prod(inner.inputs for inner in spec.axes[a + 1 :])
+            info += [axis.outputs, axis.taps, pitch, axis.stride, axis.dilation, at]
+            at += axis.positions
+        return np.array(info)

@@ -1,4 +1,4 @@
-"""The sparse matrix of a spec and a kernel on the GPU, built there from the axis tables."""
+"""The sparse matrix of a spec and a kernel on the GPU, built there from the gather tables of its axes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..arrays.backend import Array, gpu, gpu_module, require_gpu_memory, to_gpu
 from ..geometry.spec import ConvSpec
 from .tables import Direction
 
-__all__ = ["build", "filled", "moved"]
+__all__ = ["build", "fill_matrix", "to_gpu_matrix"]
 
 
 def build(spec: ConvSpec, kernel: Array, *, adjoint: bool = False) -> Any:
@@ -25,7 +25,7 @@ def build(spec: ConvSpec, kernel: Array, *, adjoint: bool = False) -> Any:
     kernel : ndarray
         Taps in the dtype of the matrix, not flipped, on the GPU.
     adjoint : bool
-        Whether the conjugate transpose is wanted. It is built as the matrix is, with no sorting.
+        Build the conjugate transpose, which takes no sorting either.
 
     Returns
     -------
@@ -36,20 +36,20 @@ def build(spec: ConvSpec, kernel: Array, *, adjoint: bool = False) -> Any:
     MemoryError
         If it does not fit the GPU's free memory.
     """
-    return filled(Direction(spec, adjoint), kernel)
+    return fill_matrix(Direction(spec, adjoint), kernel)
 
 
-def filled(direction: Direction, kernel: Array, structure: tuple[Array, Array] | None = None) -> Any:
-    """The matrix of a direction and a kernel in canonical CSR, on the structure of another one of it if there is one.
+def fill_matrix(direction: Direction, kernel: Array, structure: tuple[Array, Array] | None = None) -> Any:
+    """The matrix of a direction and a kernel in canonical CSR, on the structure of an earlier matrix if one is given.
 
     Parameters
     ----------
     direction : Direction
-        Of the map.
+        Direction of the map.
     kernel : ndarray
         Taps in the dtype of the matrix, not flipped, on the GPU.
     structure : (ndarray, ndarray), optional
-        Indices and row pointers.
+        Column indices and row pointers of a matrix of the same direction; they are shared.
 
     Returns
     -------
@@ -57,14 +57,12 @@ def filled(direction: Direction, kernel: Array, structure: tuple[Array, Array] |
     """
     spec, cupy = direction.spec, gpu()
     rows, columns = spec.shape[::-1] if direction.adjoint else spec.shape
-    index = spec.index_dtype
     if structure is None:
         # Row pointers are summed as 64-bit integers first.
-        require_gpu_memory(
-            spec.matrix_nbytes(kernel.dtype) + rows * 16, f"the matrix of {spec} with {spec.nnz} entries"
-        )
-        pointers = _pointers(direction, cupy).astype(index)
-        indices = cupy.empty(spec.nnz, index)
+        nbytes = spec.matrix_nbytes(kernel.dtype) + rows * 16
+        require_gpu_memory(nbytes, f"the matrix of {spec} with {spec.nnz} entries")
+        pointers = _row_pointers(direction, cupy).astype(spec.index_dtype)
+        indices = cupy.empty(spec.nnz, spec.index_dtype)
     else:
         indices, pointers = structure
     data = cupy.empty(spec.nnz, kernel.dtype)
@@ -73,8 +71,8 @@ def filled(direction: Direction, kernel: Array, structure: tuple[Array, Array] |
     return _canonical(data, indices, pointers, (rows, columns))
 
 
-def moved(matrix: sp.csr_array) -> Any:
-    """A canonical CSR matrix of SciPy on the GPU.
+def to_gpu_matrix(matrix: sp.csr_array) -> Any:
+    """A canonical CSR matrix of SciPy as a matrix on the GPU.
 
     Parameters
     ----------
@@ -90,9 +88,9 @@ def moved(matrix: sp.csr_array) -> Any:
     MemoryError
         If it does not fit the GPU's free memory.
     """
-    parts = (matrix.data, matrix.indices, matrix.indptr)
-    require_gpu_memory(sum(part.nbytes for part in parts), f"a matrix of shape {matrix.shape}")
-    data, indices, pointers = map(to_gpu, parts)
+    arrays = (matrix.data, matrix.indices, matrix.indptr)
+    require_gpu_memory(sum(array.nbytes for array in arrays), f"a matrix of shape {matrix.shape}")
+    data, indices, pointers = map(to_gpu, arrays)
     return _canonical(data, indices, pointers, matrix.shape)
 
 
@@ -103,13 +101,13 @@ def _canonical(data: Array, indices: Array, pointers: Array, shape: tuple[int, i
     return matrix
 
 
-def _pointers(direction: Direction, cupy: Any) -> Array:
-    """Where every row begins: rows of a channel are an outer product over the axes, and channels are alike."""
-    per_axis = []
+def _row_pointers(direction: Direction, cupy: Any) -> Array:
+    """Row pointers of CSR: row lengths of a channel are an outer product over the axes, and channels are alike."""
+    lengths = []
     for axis in direction.axes:
         _, start, stop = axis.full()
-        per_axis.append(cupy.asarray(stop - start))
-    counts = reduce(lambda outer, axis: (outer[:, None] * axis).ravel(), per_axis) * direction.channels_read
+        lengths.append(cupy.asarray(stop - start))
+    counts = reduce(lambda outer, axis: (outer[:, None] * axis).ravel(), lengths) * direction.channels_read
     ends = cupy.cumsum(counts)
     channels = direction.spec.groups * direction.channels_written
     entries = direction.spec.nnz // channels

@@ -1,4 +1,4 @@
-"""The tables of a direction of a map as the kernels of `gather.cu` take them, and these kernels, compiled for it."""
+"""The tables of one direction of a map as the CUDA kernels of `gather.cu` take them, and these kernels compiled for it."""
 
 from __future__ import annotations
 
@@ -6,92 +6,124 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays.backend import Array, gpu, namespace
 from ..geometry.axis import Ints
+from ..geometry.gather_table import GatherTable
 from ..geometry.spec import ConvSpec
-from .gather_table import Gathered
 
-__all__ = ["Direction", "Kernels", "kernel_of", "source"]
+__all__ = ["INT_MAX", "Direction", "KernelOptions", "RegisterTile", "compiled_kernel", "kernel_source"]
 
 _NONE: Ints = np.zeros(0, dtype=np.int64)
-# Stands before the axis of a signal: the kernels want rows and lines.
-_UNIT = Gathered(
-    1, 1, (0, 1), 1, 0, 1, 0, np.array([[0, 1]]), _NONE, _NONE, _NONE, np.array([0]), np.array([0]), np.array([0, 1])
-)  # fmt: skip
-# Rows of a tile by bytes of a number: sums, weights and addresses of a thread have to stay in registers.
-_ROWS = {4: 8, 8: 4, 16: 2}
-# Entries of a row, and positions of a tile, up to which the loops over them are written out.
+# Precedes the axis of a signal, as the kernels take two axes or more.
+_UNIT = GatherTable(
+    n_read=1,
+    n_written=1,
+    interior=(0, 1),
+    period=1,
+    shift=0,
+    step=1,
+    lo=0,
+    phases=np.array([[0, 1]]),
+    base=_NONE,
+    start=_NONE,
+    stop=_NONE,
+    offset=np.array([0]),
+    taps=np.array([0]),
+    first=np.array([0, 1]),
+)
+# Rows of a register tile by bytes of a number: sums, weights and addresses of a thread have to stay in registers.
+_TILE_ROWS = {4: 8, 8: 4, 16: 2}
+# Taps of a row, and positions of a tile, up to which the loops over them are unrolled.
 _MOST_TAPS, _MOST_POSITIONS = 32, 96
-# Threads of a block, along the line as far as that is long.
+# Threads of a block, along the last axis as far as it is long.
 _THREADS = 128
 _MOST_BLOCKS = 65535  # along the second and the third axis of a grid
-_MOST_INT = 2**31 - 1
-# How far loops over a grid go past their ends.
-_PAST = 2 * _MOST_BLOCKS * _THREADS
+INT_MAX = 2**31 - 1
+# The loops over a grid count up to this far beyond their ends.
+_OVERSHOOT = 2 * _MOST_BLOCKS * _THREADS
 
 
-@dataclass(frozen=True)
-class Kernels:
-    """What `gather.cu` is compiled with.
+class RegisterTile(NamedTuple):
+    """Rows that one thread computes together; the default is one row at a time, with any number of taps.
 
     Attributes
     ----------
-    real : str
-        ``"float"`` or ``"double"``.
-    complex : bool
-        Whether numbers are complex.
+    rows : int
+        Rows of the tile.
+    taps : int
+        Most entries of one of its rows; 0 without tiles.
+    row_step, tap_step : int
+        Positions from one row of the tile to the next, and from one entry of a row to the next.
+    """
+
+    rows: int = 1
+    taps: int = 0
+    row_step: int = 1
+    tap_step: int = 1
+
+
+_NO_TILE = RegisterTile()
+
+
+@dataclass(frozen=True)
+class KernelOptions:
+    """Types and constants that `gather.cu` is compiled with.
+
+    Attributes
+    ----------
+    dtype : str
+        Character of the NumPy dtype of the values: one of ``"fdFD"``.
+    axes : int
+        Spatial axes.
     wide : bool
         Whether integers that count elements have 64 bits.
     index : str
         C's name of the integers of the sparse matrix.
-    axes, rows, taps, step, apart : int
-        See there.
+    tile : RegisterTile
+        Rows that one thread computes together.
     """
 
-    real: str
-    complex: bool
-    wide: bool
-    index: str
+    dtype: str
     axes: int
-    rows: int
-    taps: int
-    step: int
-    apart: int
+    wide: bool
+    index: str = "int"
+    tile: RegisterTile = _NO_TILE
 
     @property
-    def options(self) -> tuple[str, ...]:
-        """Definitions for the compiler."""
+    def flags(self) -> tuple[str, ...]:
+        """Options for NVRTC: the standard of C++ and the definitions that `gather.cu` expects."""
         values = {
-            "REAL": self.real,
-            "COMPLEX": int(self.complex),
+            "REAL": "float" if self.dtype in "fF" else "double",
+            "COMPLEX": int(self.dtype in "FD"),
             "INT": "long long" if self.wide else "int",
             "INDEX": self.index,
             "AXES": self.axes,
-            "ROWS": self.rows,
-            "TAPS": self.taps,
-            "STEP": self.step,
-            "APART": self.apart,
+            "TILE_ROWS": self.tile.rows,
+            "TILE_TAPS": self.tile.taps,
+            "ROW_STEP": self.tile.row_step,
+            "TAP_STEP": self.tile.tap_step,
         }
-        return tuple(f"-D{name}={value}" for name, value in values.items())
+        return ("-std=c++14", *(f"-D{name}={value}" for name, value in values.items()))
 
     @property
     def integer(self) -> np.dtype[Any]:
+        """The integers that count elements, as a NumPy dtype."""
         return np.dtype(np.int64 if self.wide else np.int32)
 
 
-def source(name: str = "gather.cu") -> str:
-    """The text of kernels."""
+def kernel_source(name: str = "gather.cu") -> str:
+    """The text of a file of CUDA kernels of this folder."""
     return files(__package__).joinpath(name).read_text()
 
 
 @cache
-def kernel_of(kernels: Kernels, name: str) -> Any:
-    """One of the kernels, compiled for the GPU in use when it is first called."""
-    return gpu().RawModule(code=source(), options=("-std=c++14", *kernels.options)).get_function(name)
+def compiled_kernel(options: KernelOptions, name: str) -> Any:
+    """A kernel of `gather.cu`, compiled for the GPU in use when it is first called."""
+    return gpu().RawModule(code=kernel_source(), options=options.flags).get_function(name)
 
 
 class Direction:
@@ -107,123 +139,111 @@ class Direction:
 
     def __init__(self, spec: ConvSpec, adjoint: bool) -> None:
         self.spec, self.adjoint = spec, adjoint
-        self.axes = [_UNIT] * (2 - spec.ndim) + [Gathered.of(axis, adjoint=adjoint) for axis in spec.axes]
+        self.axes = [_UNIT] * (2 - spec.ndim) + [GatherTable.of(axis, adjoint=adjoint) for axis in spec.axes]
         read, written = (spec.c_out, spec.c_in) if adjoint else (spec.c_in, spec.c_out)
         self.channels_read, self.channels_written = read // spec.groups, written // spec.groups
-        self.read_space, self.written_space = (math.prod(getattr(g, n) for g in self.axes) for n in ("read", "written"))
-        self.entries = math.prod(len(g.offset) for g in self.axes)
-        self._on_device: dict[tuple[int, bool], tuple[Array, Array, Array]] = {}
-        self._kernels: dict[tuple[str, int, bool], Kernels] = {}
-
-    def largest(self, columns: int) -> int:
-        """What the integers of the kernels have to reach, loops past their ends included."""
-        weights = self.spec.groups * self.channels_written * self.channels_read * self.entries
-        sizes = [weights, *(columns * n for n in self.spec.shape), 4 * self.axes[-2].written]
-        for axis in self.axes:
-            tables = (np.abs(table).max(initial=0) for table in (axis.base, axis.offset))
-            sizes += [sum(map(int, tables)) + axis.read + abs(axis.back), axis.written + abs(axis.shift)]
-        return max(sizes) + _PAST
+        self.read_space = math.prod(axis.n_read for axis in self.axes)
+        self.written_space = math.prod(axis.n_written for axis in self.axes)
+        self.entries = math.prod(len(axis.offset) for axis in self.axes)
+        self._arrays: dict[tuple[int, bool], tuple[Array, Array, Array]] = {}
+        self._options: dict[tuple[str, int, bool], KernelOptions] = {}
 
     def weights(self, kernel: Array) -> Array:
-        """The kernel as the kernels of the GPU read it: ``(groups, channels written, channels read, *entries)``."""
+        """The kernel over the entries of the gather tables: ``(groups, channels written, channels read, *entries)``."""
         spec = self.spec
         taps = (1,) * (2 - spec.ndim) + tuple(axis.taps for axis in spec.axes)
-        grouped = kernel.reshape(spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups, *taps)
+        weights = kernel.reshape(spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups, *taps)
         if self.adjoint:
-            grouped = grouped.swapaxes(1, 2).conj()
-        for a, gathered in enumerate(self.axes, start=3):
-            grouped = _summed(grouped, a, gathered)
-        contiguous: Array = namespace(kernel).ascontiguousarray(grouped)
+            weights = weights.swapaxes(1, 2).conj()
+        for a, table in enumerate(self.axes, start=3):
+            weights = _merge_taps(weights, a, table)
+        contiguous: Array = namespace(kernel).ascontiguousarray(weights)
         return contiguous
 
-    def rows_of_a_tile(self, itemsize: int) -> tuple[int, int, int, int]:
-        """Rows of a tile, most entries of one of them, and positions that rows and entries lie apart."""
-        rows = self.axes[-2]
-        a, b = rows.interior
-        taps = int(np.diff(rows.phases).max())
-        together = _ROWS[itemsize]
-        if (b - a) // rows.period < together or not 0 < taps <= _MOST_TAPS:
-            return 1, 0, 1, 1
-        first, stop = rows.phases[int(np.diff(rows.phases).argmax())]
-        apart = int(rows.offset[first + 1] - rows.offset[first]) if stop - first > 1 else 1
-        if (together - 1) * rows.step + (taps - 1) * apart >= _MOST_POSITIONS:
-            return 1, 0, 1, 1
-        return together, taps, rows.step, apart
-
-    def tasks(self, together: int) -> Ints:
-        """What threads compute of the rows: first row, their number, their distance, and how many are done elsewhere."""
-        rows = self.axes[-2]
-        a, b = rows.interior
-        alone = np.concatenate([np.arange(a), np.arange(b, rows.written)])
-        tiles = []
-        for phase in range(rows.period):
-            begin = a + (phase - a - rows.shift) % rows.period
-            count = max(0, -(-(b - begin) // rows.period))
-            if together == 1 or count < together:
-                alone = np.concatenate([alone, begin + np.arange(count) * rows.period])
-                continue
-            # The last tile begins where it fits, and leaves to the one before it what that has written.
-            wanted = np.arange(0, count, together)
-            placed = np.minimum(wanted, count - together)
-            tiles.append(
-                np.column_stack(
-                    [
-                        begin + placed * rows.period,
-                        np.full(len(wanted), together),
-                        np.full(len(wanted), rows.period),
-                        wanted - placed,
-                    ]
-                )
+    def options(self, dtype: np.dtype[Any], columns: int, *, tiled: bool = True) -> KernelOptions:
+        """Options of the kernels for values of a dtype and a number of columns."""
+        key = (dtype.char, columns, tiled)
+        if key not in self._options:
+            self._options[key] = KernelOptions(
+                dtype=dtype.char,
+                axes=len(self.axes),
+                wide=self._largest_integer(columns) > INT_MAX,
+                index="int" if self.spec.index_dtype == np.int32 else "long long",
+                tile=self.register_tile(dtype.itemsize) if tiled else _NO_TILE,
             )
-        single = np.column_stack([alone, np.ones_like(alone), np.ones_like(alone), np.zeros_like(alone)])
-        return np.concatenate([*tiles, single])
+        return self._options[key]
 
-    def on_device(self, kernels: Kernels) -> tuple[Array, Array, Array]:
-        """The integers that describe the map, its tables and its tasks, on the GPU."""
-        key = (kernels.rows, kernels.wide)
-        arrays = self._on_device.get(key)
+    def _largest_integer(self, columns: int) -> int:
+        """Upper bound of the integers that the kernels compute, loops past their ends included."""
+        weights = self.spec.groups * self.channels_written * self.channels_read * self.entries
+        sizes = [weights, *(columns * n for n in self.spec.shape), 4 * self.axes[-2].n_written]
+        for axis in self.axes:
+            tables = (np.abs(table).max(initial=0) for table in (axis.base, axis.offset))
+            sizes += [sum(map(int, tables)) + axis.n_read + abs(axis.lo), axis.n_written + abs(axis.shift)]
+        return int(max(sizes)) + _OVERSHOOT
+
+    def register_tile(self, itemsize: int) -> RegisterTile:
+        """The rows that one thread computes together, for numbers of so many bytes."""
+        axis = self.axes[-2]
+        a, b = axis.interior
+        lengths = np.diff(axis.phases)
+        rows, taps = _TILE_ROWS[itemsize], int(lengths.max())
+        if (b - a) // axis.period < rows or not 0 < taps <= _MOST_TAPS:
+            return _NO_TILE
+        first = axis.phases[int(lengths.argmax()), 0]
+        tap_step = int(axis.offset[first + 1] - axis.offset[first]) if taps > 1 else 1
+        if (rows - 1) * axis.step + (taps - 1) * tap_step >= _MOST_POSITIONS:
+            return _NO_TILE
+        return RegisterTile(rows, taps, axis.step, tap_step)
+
+    def tasks(self, tile_rows: int) -> Ints:
+        """The rows of each task: the first, their number, their distance, and how many of them another task writes."""
+        axis = self.axes[-2]
+        a, b = axis.interior
+        single = np.concatenate([np.arange(a), np.arange(b, axis.n_written)])
+        tiles = []
+        for phase in range(axis.period):
+            begin = a + (phase - a - axis.shift) % axis.period
+            count = max(0, -(-(b - begin) // axis.period))
+            if tile_rows == 1 or count < tile_rows:
+                single = np.concatenate([single, begin + np.arange(count) * axis.period])
+                continue
+            # The last tile is moved back until it fits; the tile before it writes the rows that both contain.
+            wanted = np.arange(0, count, tile_rows)
+            placed = np.minimum(wanted, count - tile_rows)
+            tiles.append(_columns(begin + placed * axis.period, tile_rows, axis.period, wanted - placed))
+        return np.concatenate([*tiles, _columns(single, 1, 1, 0)])
+
+    def arrays(self, options: KernelOptions) -> tuple[Array, Array, Array]:
+        """The integers that describe the map, its gather tables and its tasks, on the GPU."""
+        key = (options.tile.rows, options.wide)
+        arrays = self._arrays.get(key)
         if arrays is None:
             cupy = gpu()
-            arrays = tuple(cupy.asarray(a.astype(kernels.integer)) for a in self._integers(kernels.rows))
-            self._on_device[key] = arrays
+            arrays = tuple(cupy.asarray(a.astype(options.integer)) for a in self._integers(options.tile.rows))
+            self._arrays[key] = arrays
         return arrays
 
-    def _integers(self, together: int) -> tuple[Ints, Ints, Ints]:
-        tasks = self.tasks(together)
-        info = [
-            self.spec.groups, self.channels_read, self.channels_written, self.read_space, self.written_space,
-            self.entries, len(tasks),
-        ]  # fmt: skip
+    def _integers(self, tile_rows: int) -> tuple[Ints, Ints, Ints]:
+        """`arrays` on the CPU, the first in the order of the enumerations in `gather.cu`."""
+        tasks = self.tasks(tile_rows)
+        info = [self.spec.groups, self.channels_read, self.channels_written]
+        info += [self.read_space, self.written_space, self.entries, len(tasks)]
         tables: list[Ints] = []
         at = 0
         for a, axis in enumerate(self.axes):
-            behind = self.axes[a + 1 :]
-            info += [
-                axis.written, math.prod(g.read for g in behind), math.prod(g.written for g in behind),
-                math.prod(len(g.offset) for g in behind), *axis.interior, axis.period, axis.shift, axis.back, axis.step,
-            ]  # fmt: skip
+            inner = self.axes[a + 1 :]
+            info += [axis.n_written, math.prod(t.n_read for t in inner), math.prod(t.n_written for t in inner)]
+            info += [math.prod(len(t.offset) for t in inner), *axis.interior]
+            info += [axis.period, axis.shift, axis.lo, axis.step]
             for table in (axis.phases.ravel(), axis.base, axis.start, axis.stop, axis.offset):
                 info.append(at)
                 tables.append(table)
                 at += len(table)
         return np.array(info), np.concatenate(tables), tasks.ravel()
 
-    def kernels(self, dtype: np.dtype[Any], columns: int, *, tiled: bool = True) -> Kernels:
-        """What the kernels are compiled with for numbers of a dtype and so many columns."""
-        key = (dtype.char, columns, tiled)
-        if key not in self._kernels:
-            self._kernels[key] = self._made_kernels(dtype, columns, tiled)
-        return self._kernels[key]
-
-    def _made_kernels(self, dtype: np.dtype[Any], columns: int, tiled: bool) -> Kernels:
-        rows, taps, step, apart = self.rows_of_a_tile(dtype.itemsize) if tiled else (1, 0, 1, 1)
-        wide = self.largest(columns) > _MOST_INT
-        real = "float" if dtype.char in "fF" else "double"
-        index = "int" if self.spec.index_dtype == np.int32 else "long long"
-        return Kernels(real, dtype.kind == "c", wide, index, len(self.axes), rows, taps, step, apart)
-
     def correlate(self, x: Array, weights: Array) -> Array:
-        """Columns of results, from columns of what is read.
+        """Apply the direction to columns.
 
         Parameters
         ----------
@@ -236,44 +256,50 @@ class Direction:
         -------
         ndarray of shape ``(columns, elements)``
         """
-        kernels = self.kernels(x.dtype, len(x))
+        options = self.options(x.dtype, len(x))
         channels = self.spec.groups * self.channels_written
         y: Array = gpu().empty((len(x), channels * self.written_space), x.dtype)
-        line = self.axes[-1].written
-        across = min(_THREADS, 1 << (line - 1).bit_length())
-        info, tables, tasks = self.on_device(kernels)
-        planes = len(x) * channels * math.prod(g.written for g in self.axes[:-2])
+        length = self.axes[-1].n_written
+        across = min(_THREADS, 1 << (length - 1).bit_length())
+        info, tables, tasks = self.arrays(options)
+        planes = len(x) * channels * math.prod(axis.n_written for axis in self.axes[:-2])
         block = (across, _THREADS // across)
         grid = (
-            math.ceil(line / across),
+            math.ceil(length / across),
             min(math.ceil(len(tasks) // 4 / block[1]), _MOST_BLOCKS),
             min(planes, _MOST_BLOCKS),
         )
-        kernel_of(kernels, "correlate")(grid, block, (x, weights, y, info, tables, tasks, kernels.integer.type(planes)))
+        arguments = (x, weights, y, info, tables, tasks, options.integer.type(planes))
+        compiled_kernel(options, "correlate")(grid, block, arguments)
         return y
 
     def fill(self, weights: Array, pointers: Array, indices: Array, data: Array) -> None:
         """Write the entries of the matrix, whose rows begin at the pointers."""
-        kernels = self.kernels(data.dtype, 1, tiled=False)
-        if len(indices) + _PAST > _MOST_INT:
-            kernels = replace(kernels, wide=True)
-        info, tables, _ = self.on_device(kernels)
+        options = self.options(data.dtype, 1, tiled=False)
+        if len(indices) + _OVERSHOOT > INT_MAX:
+            options = replace(options, wide=True)
+        info, tables, _ = self.arrays(options)
         rows = len(pointers) - 1
         lanes = min(32, 1 << (max(1, len(indices) // rows) - 1).bit_length())
         block = (lanes, _THREADS // lanes)
-        kernel_of(kernels, "fill")(
-            (math.ceil(rows / block[1]),), block,
-            (indices, data, pointers, weights, info, tables, kernels.integer.type(rows)),
-        )  # fmt: skip
+        arguments = (indices, data, pointers, weights, info, tables, options.integer.type(rows))
+        compiled_kernel(options, "fill")((math.ceil(rows / block[1]),), block, arguments)
 
 
-def _summed(kernel: Array, axis: int, gathered: Gathered) -> Array:
-    """The kernel with the taps of an axis brought into the order of its entries, those of one entry summed."""
+def _columns(*columns: Ints | int) -> Ints:
+    return np.column_stack(np.broadcast_arrays(*columns))
+
+
+def _merge_taps(kernel: Array, axis: int, table: GatherTable) -> Array:
+    """The kernel with the taps of an axis in the order of its entries, the taps of one entry summed.
+
+    One tap of every entry after another, as CuPy has no ``add.reduceat``.
+    """
     xp = namespace(kernel)
-    first, counts = gathered.first[:-1], np.diff(gathered.first)
-    summed: Array = kernel.take(xp.asarray(gathered.taps[first]), axis=axis)
-    for n in range(1, int(counts.max())):
-        more = np.flatnonzero(counts > n)
-        place = (slice(None),) * axis + (xp.asarray(more),)
-        summed[place] += kernel.take(xp.asarray(gathered.taps[first[more] + n]), axis=axis)
-    return summed
+    first, counts = table.first[:-1], np.diff(table.first)
+    merged: Array = kernel.take(xp.asarray(table.taps[first]), axis=axis)
+    for rank in range(1, int(counts.max())):
+        more = np.flatnonzero(counts > rank)
+        index = (slice(None),) * axis + (xp.asarray(more),)
+        merged[index] += kernel.take(xp.asarray(table.taps[first[more] + rank]), axis=axis)
+    return merged

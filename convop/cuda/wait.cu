@@ -1,4 +1,4 @@
-// Keeps a GPU busy for so many cycles of its clock, while what is to be timed is put into its queue.
+// Keeps a GPU busy for a number of clock cycles, while the calls to be timed are queued behind it.
 extern "C" __global__ void wait(long long cycles)
 {
     const long long start = clock64();

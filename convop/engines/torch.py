@@ -1,7 +1,8 @@
-"""The engine that calls PyTorch, whose oneDNN, and cuDNN on a GPU, are fast for float32 and many channels."""
+"""The engine that calls PyTorch: oneDNN, or cuDNN on a GPU, is fast for float32 and many channels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -9,16 +10,19 @@ import numpy as np
 import torch
 
 from ..arrays.backend import Array, namespace, on_gpu, to_cpu
-from ..geometry.axis import Axis
-from ..geometry.folding import positions_of
+from ..geometry.axis import Axis, Ints, extend
+from ..geometry.folding import extend_axis, fold_axis
 from ..geometry.spec import ConvSpec
+from .cpu.components import as_columns, component_count, real_dtype, real_weights
 from .cpu.filters import PlaneFilter
-from .cpu.planes import as_columns, parts_of, real_of, real_weights
+from .protocol import Engine
 
 __all__ = ["TorchEngine", "TorchFilter", "has_gpu"]
 
-# PyTorch has convolutions of up to three dimensions; further ones are sums over the taps of their axes.
+# PyTorch has convolutions of up to three dimensions; further axes are sums over their taps.
 _MOST_AXES = 3
+# Columns and channels precede the spatial axes of a tensor.
+_FIRST_AXIS = 2
 
 
 def has_gpu() -> bool:
@@ -27,9 +31,9 @@ def has_gpu() -> bool:
 
 
 class TorchEngine:
-    """PyTorch's convolutions on the extended input, with its own threads and without its gradients.
+    """PyTorch's convolutions on the extended input, with PyTorch's own threads and without its gradients.
 
-    Complex numbers are two channels. What PyTorch does with NaN, it does.
+    Complex numbers are two channels. NaN and infinities spread as far as PyTorch's algorithm spreads them.
 
     Parameters
     ----------
@@ -44,9 +48,9 @@ class TorchEngine:
     def __init__(self, spec: ConvSpec, kernel: Array) -> None:
         self._spec, self._kernel = spec, kernel
         self._weights: dict[str, torch.Tensor] = {}
-        # PyTorch pads by zeros itself, as much on both sides.
-        even = all(axis.lo == axis.hi >= 0 for axis in spec.axes)
-        self._by_torch = spec.padding_mode == "zeros" and even and spec.ndim <= _MOST_AXES
+        # PyTorch pads by zeros itself, by equal amounts at both ends.
+        symmetric = all(axis.lo == axis.hi >= 0 for axis in spec.axes)
+        self._padded_by_torch = spec.padding_mode == "zeros" and symmetric and spec.ndim <= _MOST_AXES
 
     def with_kernel(self, kernel: Array) -> TorchEngine:
         return TorchEngine(self._spec, kernel)
@@ -56,30 +60,28 @@ class TorchEngine:
         spec = self._spec
         dtype = np.result_type(x.dtype, self._kernel.dtype)
         if not x.size:
-            return _nothing(x, spec.shape[0], dtype)
-        tensor = _planes(x, (spec.c_in, *(axis.inputs for axis in spec.axes)), dtype)
-        for a, axis in enumerate(spec.axes, start=2):
-            if not self._by_torch:
-                tensor = _extended(tensor, a, axis)
-        with _exactly():
-            result = _convolved(
-                tensor, self._weight(dtype, tensor.device), list(spec.axes), spec.groups, self._by_torch
-            )
-        return _columns(result, x, dtype)
+            return _empty_batch(x, spec.shape[0], dtype)
+        tensor = _to_tensor(x, (spec.c_in, *(axis.inputs for axis in spec.axes)), dtype)
+        if not self._padded_by_torch:
+            tensor = _extended(tensor, spec)
+        weight = self._weight(dtype, tensor.device)
+        with _exact():
+            result = _convolve(tensor, weight, spec.axes, spec.groups, padded_by_torch=self._padded_by_torch)
+        return _to_columns(result, x, dtype)
 
     @torch.inference_mode()
     def adjoint(self, y: Array) -> Array:
         spec = self._spec
         dtype = np.result_type(y.dtype, self._kernel.dtype)
         if not y.size:
-            return _nothing(y, spec.shape[1], dtype)
-        tensor = _planes(y, (spec.c_out, *(axis.outputs for axis in spec.axes)), dtype)
-        with _exactly():
-            result = _spread(tensor, self._weight(dtype, tensor.device), list(spec.axes), spec.groups, self._by_torch)
-        for a, axis in enumerate(spec.axes, start=2):
-            if not self._by_torch:
-                result = _folded(result, a, axis)
-        return _columns(result, y, dtype)
+            return _empty_batch(y, spec.shape[1], dtype)
+        tensor = _to_tensor(y, (spec.c_out, *(axis.outputs for axis in spec.axes)), dtype)
+        weight = self._weight(dtype, tensor.device)
+        with _exact():
+            result = _input_gradient(tensor, weight, spec.axes, spec.groups, padded_by_torch=self._padded_by_torch)
+        if not self._padded_by_torch:
+            result = _folded(result, spec)
+        return _to_columns(result, y, dtype)
 
     def _weight(self, dtype: np.dtype[Any], device: torch.device) -> torch.Tensor:
         weight = self._weights.get(dtype.char)
@@ -93,175 +95,197 @@ class TorchEngine:
         return weight
 
 
-def _exactly() -> AbstractContextManager[None]:
-    """On a GPU, sums in the precision of the numbers, and the same from run to run."""
-    exactly: AbstractContextManager[None] = torch.backends.cudnn.flags(
+class TorchFilter(PlaneFilter):
+    """Forward by PyTorch's convolution, adjoint by PyTorch's gradient of the weights."""
+
+    name = "torch"
+
+    def _engine(self, spec: ConvSpec, kernel: Array) -> Engine:
+        return TorchEngine(spec, kernel)
+
+    @torch.inference_mode()
+    def _products(self, x: Array, residuals: Array) -> Array:
+        spec, dtype = self._spec, x.dtype
+        components = component_count(dtype)
+        tensor = _to_tensor(x.reshape(-1), (spec.c_in, *(axis.inputs for axis in spec.axes)), dtype)
+        tensor = _extended(tensor, spec)
+        outputs = (spec.c_out, *(axis.outputs for axis in spec.axes))
+        shape = (spec.c_out * components, spec.c_in // spec.groups * components, *(axis.taps for axis in spec.axes))
+        sums = [
+            _weight_gradient(_to_tensor(column, outputs, dtype), tensor, shape, spec.axes, spec.groups)
+            for column in residuals
+        ]
+        array: Array = torch.stack(sums).numpy()
+        return array
+
+
+def _exact() -> AbstractContextManager[None]:
+    """Context in which a GPU sums in the precision of the numbers, with the same result in every run."""
+    flags: AbstractContextManager[None] = torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     )
-    return exactly
+    return flags
 
 
-def _nothing(like: Array, length: int, dtype: np.dtype[Any]) -> Array:
-    """The columns of a batch without any."""
+def _empty_batch(like: Array, length: int, dtype: np.dtype[Any]) -> Array:
     columns: Array = namespace(like).zeros((length, 0), dtype)
     return columns
 
 
-def _planes(x: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
-    """(columns, planes, *space), the parts of a complex number as two planes."""
+def _to_tensor(x: Array, shape: tuple[int, ...], dtype: np.dtype[Any]) -> torch.Tensor:
+    """A tensor (columns, planes, *space) of one array or columns of arrays; a complex number's components are two planes."""
     columns = as_columns(x, dtype)
     if not on_gpu(columns) and not columns.flags.writeable:  # PyTorch warns of such arrays
         columns = columns.copy()
-    parts = parts_of(dtype)
-    planes = columns.view(real_of(dtype)).reshape(len(columns), shape[0], *shape[1:], parts)
+    components = component_count(dtype)
+    planes = columns.view(real_dtype(dtype)).reshape(len(columns), shape[0], *shape[1:], components)
     tensor = torch.from_dlpack(planes) if on_gpu(planes) else torch.from_numpy(planes)
-    return tensor.movedim(-1, 2).reshape(len(columns), shape[0] * parts, *shape[1:])
+    return tensor.movedim(-1, 2).reshape(len(columns), shape[0] * components, *shape[1:])
 
 
-def _columns(result: torch.Tensor, like: Array, dtype: np.dtype[Any]) -> Array:
-    parts = parts_of(dtype)
+def _to_columns(result: torch.Tensor, like: Array, dtype: np.dtype[Any]) -> Array:
+    """The inverse of `_to_tensor`: an array of the library and the number of dimensions of another one."""
+    components = component_count(dtype)
     columns, planes, *space = result.shape
-    numbers = result.reshape(columns, planes // parts, parts, *space).movedim(2, -1).reshape(columns, -1)
+    numbers = result.reshape(columns, planes // components, components, *space).movedim(2, -1).reshape(columns, -1)
     array: Array = namespace(like).from_dlpack(numbers.contiguous()) if on_gpu(like) else numbers.contiguous().numpy()
     array = array.view(dtype)
     return array[0] if like.ndim == 1 else array.T
 
 
-def _extended(x: torch.Tensor, a: int, axis: Axis) -> torch.Tensor:
-    """The input with its extension along an axis."""
-    if not axis.lo and not axis.hi:
-        return x
-    if axis.mode == "zeros":
-        return _shifted(x, a, axis.lo, axis.inputs + axis.lo + axis.hi)
-    return x.index_select(a, torch.from_numpy(_sources(axis)).to(x.device))
+def _extended(x: torch.Tensor, spec: ConvSpec) -> torch.Tensor:
+    """The input with its extension along all axes."""
+    for a, axis in enumerate(spec.axes, start=_FIRST_AXIS):
+        if not axis.lo and not axis.hi:
+            continue
+        if axis.mode == "zeros":
+            x = _shifted(x, a, axis.lo, _padded_length(axis))
+        else:
+            x = extend_axis(x, a, _extension(axis), _index_on(x.device))
+    return x
 
 
-def _folded(x: torch.Tensor, a: int, axis: Axis) -> torch.Tensor:
+def _folded(x: torch.Tensor, spec: ConvSpec) -> torch.Tensor:
     """The transpose of `_extended`."""
-    if not axis.lo and not axis.hi:
-        return x
-    if axis.mode == "zeros":
-        return _shifted(x, a, -axis.lo, axis.inputs)
-    shape = list(x.shape)
-    shape[a] = axis.inputs
-    folded = x.new_zeros(shape)
-    # One position of each element after another: a GPU adds to different elements only, in this order.
-    for element, position in positions_of(_sources(axis), axis.inputs):
-        elements, positions = (torch.from_numpy(n).to(x.device) for n in (element, position))
-        folded.index_copy_(a, elements, folded.index_select(a, elements) + x.index_select(a, positions))
-    return folded
+    for a, axis in enumerate(spec.axes, start=_FIRST_AXIS):
+        if not axis.lo and not axis.hi:
+            continue
+        if axis.mode == "zeros":
+            x = _shifted(x, a, -axis.lo, axis.inputs)
+        else:
+            into = x.new_zeros((*x.shape[:a], axis.inputs, *x.shape[a + 1 :]))
+            x = fold_axis(x, into, a, _extension(axis), _index_on(x.device))
+    return x
 
 
-def _shifted(x: torch.Tensor, a: int, by: int, length: int) -> torch.Tensor:
-    """What lies at ``i`` put at ``i + by`` on an axis of another length, and zeros where nothing comes to lie."""
-    start, stop = max(0, by), min(length, by + x.shape[a])
-    shape = list(x.shape)
-    shape[a] = length
-    result = x.new_zeros(shape)
+def _index_on(device: torch.device) -> Callable[[Ints], torch.Tensor]:
+    """A function that makes tensors of indices on a device."""
+    return lambda index: torch.from_numpy(index).to(device)
+
+
+def _shifted(x: torch.Tensor, a: int, shift: int, length: int) -> torch.Tensor:
+    """Axis `a` with another length, on which element ``i`` moves to ``i + shift``; the other elements are zero."""
+    start, stop = max(0, shift), min(length, shift + x.shape[a])
+    result = x.new_zeros((*x.shape[:a], length, *x.shape[a + 1 :]))
     if start < stop:
-        result.narrow(a, start, stop - start).copy_(x.narrow(a, start - by, stop - start))
+        result.narrow(a, start, stop - start).copy_(x.narrow(a, start - shift, stop - start))
     return result
 
 
-def _sources(axis: Axis) -> Array:
-    """The element at every position of the extended axis."""
-    positions = Axis(axis.inputs, 1, 1, 1, axis.lo, axis.hi, axis.mode)
-    return positions.source()[:, 0]
+def _padded_length(axis: Axis) -> int:
+    return axis.inputs + axis.lo + axis.hi
 
 
-def _convolved(
-    x: torch.Tensor, weight: torch.Tensor, axes: list[Axis], groups: int, pads: bool = False
+def _extension(axis: Axis) -> Ints:
+    """The input at every position of the padded axis, those that no output reads included."""
+    return extend(np.arange(_padded_length(axis)) - axis.lo, axis.inputs, axis.mode)
+
+
+def _convolve(
+    x: torch.Tensor, weight: torch.Tensor, axes: tuple[Axis, ...], groups: int, *, padded_by_torch: bool = False
 ) -> torch.Tensor:
-    """Strided and dilated convolution of the extended input, or of the input itself that PyTorch then pads."""
+    """Strided and dilated convolution of the extended input, or of an input that PyTorch pads by zeros."""
     if len(axes) <= _MOST_AXES:
         convolve = getattr(torch.nn.functional, f"conv{len(axes)}d")
-        stride, dilation = [a.stride for a in axes], [a.dilation for a in axes]
-        padding = [a.lo if pads else 0 for a in axes]
-        result: torch.Tensor = convolve(x, weight, stride=stride, padding=padding, dilation=dilation, groups=groups)
+        result: torch.Tensor = convolve(
+            x,
+            weight,
+            stride=[a.stride for a in axes],
+            padding=[a.lo if padded_by_torch else 0 for a in axes],
+            dilation=[a.dilation for a in axes],
+            groups=groups,
+        )
         return result
-    axis, *rest = axes
+    axis, *inner = axes
     total: Any = 0
     for t in range(axis.taps):
-        read = x[:, :, _read(axis, t)].movedim(2, 1)
-        columns, steps = read.shape[:2]
-        part = _convolved(read.reshape(columns * steps, *read.shape[2:]), weight[:, :, t], rest, groups)
-        total = total + part.reshape(columns, steps, *part.shape[1:]).movedim(1, 2)
+        rows, restore = _axis_to_columns(x[:, :, _read_by(axis, t)])
+        total = total + restore(_convolve(rows, weight[:, :, t], tuple(inner), groups))
     sums: torch.Tensor = total
     return sums
 
 
-def _spread(y: torch.Tensor, weight: torch.Tensor, axes: list[Axis], groups: int, pads: bool = False) -> torch.Tensor:
-    """The transpose of `_convolved`."""
-    sizes = [a.inputs if pads else a.inputs + a.lo + a.hi for a in axes]
-    shape = [y.shape[0], weight.shape[1] * groups, *sizes]
+def _input_gradient(
+    y: torch.Tensor, weight: torch.Tensor, axes: tuple[Axis, ...], groups: int, *, padded_by_torch: bool = False
+) -> torch.Tensor:
+    """The transpose of `_convolve`: its gradient by the input."""
+    sizes = [a.inputs if padded_by_torch else _padded_length(a) for a in axes]
+    shape = (y.shape[0], weight.shape[1] * groups, *sizes)
     if len(axes) <= _MOST_AXES:
-        n = len(axes)
         template = y.new_empty(1).expand(shape)  # only its shape is read
-        result: torch.Tensor = torch.ops.aten.convolution_backward(
-            y, template, weight, None, [a.stride for a in axes], [a.lo if pads else 0 for a in axes],
-            [a.dilation for a in axes], False, [0] * n, groups, [True, False, False],
-        )[0]  # fmt: skip
-        return result
-    axis, *rest = axes
+        padding = [a.lo if padded_by_torch else 0 for a in axes]
+        return _backward(y, template, weight, axes, groups, padding, of_input=True)
+    axis, *inner = axes
     total = y.new_zeros(shape)
-    columns, _, steps = y.shape[:3]
-    rows = y.movedim(2, 1).reshape(columns * steps, y.shape[1], *y.shape[3:])
+    rows, restore = _axis_to_columns(y)
     for t in range(axis.taps):
-        part = _spread(rows, weight[:, :, t], rest, groups)
-        total[:, :, _read(axis, t)] += part.reshape(columns, steps, *part.shape[1:]).movedim(1, 2)
+        total[:, :, _read_by(axis, t)] += restore(_input_gradient(rows, weight[:, :, t], tuple(inner), groups))
     return total
 
 
-def _read(axis: Axis, tap: int) -> slice:
-    """What a tap reads of the extended axis."""
+def _weight_gradient(
+    y: torch.Tensor, x: torch.Tensor, shape: tuple[int, ...], axes: tuple[Axis, ...], groups: int
+) -> torch.Tensor:
+    """The gradient of `_convolve` by its weights, which have the given shape."""
+    if len(axes) <= _MOST_AXES:
+        template = y.new_empty(1).expand(shape)  # only its shape is read
+        return _backward(y, x, template, axes, groups, [0] * len(axes), of_input=False)
+    axis, *inner = axes
+    rows, _ = _axis_to_columns(y)
+    gradients = []
+    for t in range(axis.taps):
+        read, _ = _axis_to_columns(x[:, :, _read_by(axis, t)])
+        gradients.append(_weight_gradient(rows, read, (*shape[:2], *shape[3:]), tuple(inner), groups))
+    return torch.stack(gradients, dim=2)
+
+
+def _backward(
+    y: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    axes: tuple[Axis, ...],
+    groups: int,
+    padding: list[int],
+    *,
+    of_input: bool,
+) -> torch.Tensor:
+    """PyTorch's gradient of a convolution of up to three dimensions, by its input or by its weights."""
+    stride, dilation = [a.stride for a in axes], [a.dilation for a in axes]
+    transposed, output_padding = False, [0] * len(axes)
+    geometry = (stride, padding, dilation, transposed, output_padding, groups)
+    gradients = torch.ops.aten.convolution_backward(y, x, weight, None, *geometry, [of_input, not of_input, False])
+    result: torch.Tensor = gradients[0 if of_input else 1]
+    return result
+
+
+def _axis_to_columns(x: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """The first spatial axis joined with the columns, and the function that separates them again."""
+    columns, _, steps = x.shape[:3]
+    joined = x.movedim(2, 1).reshape(columns * steps, x.shape[1], *x.shape[3:])
+    return joined, lambda y: y.reshape(columns, steps, *y.shape[1:]).movedim(1, 2)
+
+
+def _read_by(axis: Axis, tap: int) -> slice:
+    """The positions of the extended axis that a tap reads."""
     start = tap * axis.dilation
     return slice(start, start + (axis.outputs - 1) * axis.stride + 1, axis.stride)
-
-
-class TorchFilter(PlaneFilter):
-    """Forward by PyTorch, and PyTorch's gradient of the weights."""
-
-    name = "torch"
-    _engine = staticmethod(TorchEngine)
-
-    @torch.inference_mode()
-    def _products(self, x: Array, residuals: Array, real: np.dtype[Any], parts: int) -> Array:
-        del real  # as the data are
-        spec = self._spec
-        dtype = x.dtype
-        tensor = _planes(x.reshape(-1), (spec.c_in, *(axis.inputs for axis in spec.axes)), dtype)
-        for a, axis in enumerate(spec.axes, start=2):
-            tensor = _extended(tensor, a, axis)
-        shape = (spec.c_out * parts, spec.c_in // spec.groups * parts, *(axis.taps for axis in spec.axes))
-        sums = [
-            _weight_sums(
-                _planes(column, (spec.c_out, *(axis.outputs for axis in spec.axes)), dtype), tensor, shape,
-                list(spec.axes), spec.groups,
-            )
-            for column in residuals
-        ]  # fmt: skip
-        array: Array = torch.stack(sums).numpy()
-        return array
-
-
-def _weight_sums(
-    y: torch.Tensor, x: torch.Tensor, shape: tuple[int, ...], axes: list[Axis], groups: int
-) -> torch.Tensor:
-    """The gradient of `_convolved` by its weights."""
-    if len(axes) <= _MOST_AXES:
-        n = len(axes)
-        template = y.new_empty(1).expand(shape)  # only its shape is read
-        result: torch.Tensor = torch.ops.aten.convolution_backward(
-            y, x, template, None, [a.stride for a in axes], [0] * n, [a.dilation for a in axes], False, [0] * n,
-            groups, [False, True, False],
-        )[1]  # fmt: skip
-        return result
-    axis, *rest = axes
-    columns, _, steps = y.shape[:3]
-    rows = y.movedim(2, 1).reshape(columns * steps, y.shape[1], *y.shape[3:])
-    parts = []
-    for t in range(axis.taps):
-        read = x[:, :, _read(axis, t)].movedim(2, 1)
-        read = read.reshape(columns * steps, *read.shape[2:])
-        parts.append(_weight_sums(rows, read, (*shape[:2], *shape[3:]), rest, groups))
-    return torch.stack(parts, dim=2)

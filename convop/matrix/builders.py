@@ -1,6 +1,6 @@
-"""Two builders of the arrays of a CSR matrix from the tables of its axes.
+"""Two builders of the arrays of a CSR matrix from the gather tables of its axes.
 
-Small problems are one broadcast of NumPy, done before a compiled loop would be loaded; large ones are compiled
+A small matrix is one broadcast of NumPy, done before a compiled loop would be loaded; a large matrix is filled by compiled
 loops on blocks of rows.
 """
 
@@ -10,21 +10,26 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TypeAlias
+from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 
 from ..arrays.backend import Array
-from ..geometry.axis import AxisRows, Ints
+from ..geometry.axis import Ints
+from ..geometry.gather_table import GatherTable
 from ..geometry.spec import ConvSpec
 from ..threads.blocks import run_blocks
 from ..threads.sizes import thread_count
 
+if TYPE_CHECKING:
+    from .loops import Channels, LastAxis, LeadingAxes
+
 __all__ = ["SmallTables", "Tables", "large_structure", "large_values"]
 
-# Up to here the NumPy builder is done before the compiled one would even be imported.
+# Up to this size the NumPy builder is done before the compiled loops would even be imported.
 SMALL = 2**16
-# The broadcast has two axes a spatial dimension and two more, of the 64 that NumPy allows.
+# The broadcast has two axes per spatial dimension and two more; NumPy allows 64.
 _MOST_BROADCAST_AXES = 31
 # Blocks of rows per worker: rows near the boundary are shorter, so equal blocks are unequal work.
 _BLOCKS_PER_WORKER = 4
@@ -32,24 +37,25 @@ _BLOCKS_PER_WORKER = 4
 
 @dataclass(frozen=True)
 class Tables:
-    """The tables of all axes of a spec."""
+    """The forward gather tables of all axes of a spec: the rows of its matrix are their outer products."""
 
     spec: ConvSpec
-    rows: tuple[AxisRows, ...]
+    axes: tuple[GatherTable, ...]
 
     @classmethod
     def of(cls, spec: ConvSpec) -> Tables:
-        return cls(spec, tuple(axis.rows() for axis in spec.axes))
+        return cls(spec, tuple(map(GatherTable.forward, spec.axes)))
 
     @property
     def small(self) -> bool:
-        """Whether the broadcast of all rows, filled up to the longest, is done before a compiled loop is loaded."""
-        longest = math.prod(table.longest for table in self.rows)
+        """Whether the broadcast of all rows, padded to the longest, is done before a compiled loop is loaded."""
+        longest = math.prod(table.longest for table in self.axes)
         size = self.spec.shape[0] * self.group_inputs * longest
         return size <= SMALL and self.spec.ndim <= _MOST_BROADCAST_AXES
 
     @property
     def group_inputs(self) -> int:
+        """Input channels of a group."""
         return self.spec.c_in // self.spec.groups
 
     @property
@@ -61,13 +67,13 @@ class Tables:
         """Columns from one element to the next along each spatial axis."""
         return _c_strides([axis.inputs for axis in self.spec.axes])
 
-    def merged(self, kernel: Array) -> Array:
-        """The kernel with its spatial axes over the entries of the axis tables: ``(c_out, c_in/groups, *E)``.
+    def merged_kernel(self, kernel: Array) -> Array:
+        """The kernel with its spatial axes over the entries of the gather tables: ``(c_out, c_in/groups, *entries)``.
 
-        Taps that meet in one entry are summed, axis by axis.
+        Taps of one entry are summed, axis by axis.
         """
         k = kernel if self.spec.channels else kernel[None, None]
-        for a, table in enumerate(self.rows, start=2):
+        for a, table in enumerate(self.axes, start=2):
             if len(table.taps) > k.shape[a]:
                 k = k.take(table.taps, axis=a)
             if len(table.first) <= len(table.taps):
@@ -82,7 +88,7 @@ def _c_strides(shape: Sequence[int]) -> list[int]:
 class SmallTables:
     """The entries of all rows side by side, as arrays over (channel, *outputs, input channel, *entries).
 
-    Rows are filled up to the longest; `present` says which places hold an entry, None that all do.
+    Rows are padded to the longest; `present` says which elements are entries, None that all are.
     """
 
     def __init__(self, tables: Tables) -> None:
@@ -90,12 +96,12 @@ class SmallTables:
         self.spec = spec = tables.spec
         ndim = spec.ndim
         columns, self.entries, present = [], [], []
-        for a, (table, stride) in enumerate(zip(tables.rows, tables.column_strides(), strict=True)):
-            column, entry, here = table.grid()
-            columns.append(_place(column * stride, a, ndim))
-            self.entries.append(_place(entry, a, ndim))
+        for a, (table, stride) in enumerate(zip(tables.axes, tables.column_strides(), strict=True)):
+            column, entry, here = _padded_rows(table)
+            columns.append(_broadcast_axes(column * stride, a, ndim))
+            self.entries.append(_broadcast_axes(entry, a, ndim))
             if here is not None:
-                present.append(_place(here, a, ndim))
+                present.append(_broadcast_axes(here, a, ndim))
         self.columns: Array = reduce(np.add, columns)
         if spec.channels:
             first = np.arange(spec.c_in) * tables.channel_columns
@@ -117,9 +123,9 @@ class SmallTables:
 
     def values(self, kernel: Array) -> Array:
         """Values, in the order of the column indices."""
-        ndim, merged = self.spec.ndim, self.tables.merged(kernel)
+        ndim, merged = self.spec.ndim, self.tables.merged_kernel(kernel)
         c_out, group_inputs, *entries = merged.shape
-        if not any(len(table.base) for table in self.tables.rows):
+        if not any(len(table.base) for table in self.tables.axes):
             # No boundary: every row is the kernel itself.
             values = merged.reshape(c_out, *(1,) * ndim, group_inputs, *entries)
         else:
@@ -134,8 +140,24 @@ class SmallTables:
         return filled.ravel() if self.present is None else filled[self.present]
 
 
-def _place(per_axis: Array, a: int, ndim: int) -> Array:
-    """An (outputs, entries) array of spatial axis `a` in its place among all axes of the broadcast."""
+def _padded_rows(table: GatherTable) -> tuple[Ints, Ints, npt.NDArray[np.bool_] | None]:
+    """Column and entry of the entries of every row, padded to the longest row, and a mask of those that exist.
+
+    A mask of None says that all rows have one length. Without a boundary all rows have the same entries: they are
+    given once.
+    """
+    base, start, stop = table.full()
+    if not len(table.base):
+        entry = np.arange(start[0], stop[0])[None]
+        return base[:, None] + table.offset[entry], entry, None
+    entry = start[:, None] + np.arange((stop - start).max())
+    present = entry < stop[:, None]
+    entry = np.minimum(entry, len(table.offset) - 1)
+    return base[:, None] + table.offset[entry], entry, None if present.all() else present
+
+
+def _broadcast_axes(per_axis: Array, a: int, ndim: int) -> Array:
+    """An (outputs, entries) array of spatial axis `a`, with axes of one for all other axes of the broadcast."""
     shape = [1] * (2 * ndim + 2)
     shape[1 + a], shape[2 + ndim + a] = per_axis.shape
     return per_axis.reshape(shape)
@@ -147,41 +169,23 @@ def large_structure(tables: Tables) -> tuple[Array, Array]:
     Parameters
     ----------
     tables : Tables
-        The tables of all axes.
+        The gather tables of all axes.
 
     Returns
     -------
     (ndarray, ndarray)
         `indices` of shape ``(nnz,)`` and `indptr` of shape ``(rows + 1,)``, in ``spec.index_dtype``.
     """
-    from .loops import fill_structure  # compiled: only where the size pays for it
+    from .loops import fill_structure  # compiled: imported only where the size pays for it
 
     spec = tables.spec
     indices = np.empty(spec.nnz, dtype=spec.index_dtype)
     indptr = np.empty(spec.shape[0] + 1, dtype=spec.index_dtype)
     indptr[-1] = spec.nnz
-    *leading, last = tables.rows
     *strides, _ = tables.column_strides()
-    full = [table.full() for table in leading]
-    group_of = np.arange(spec.c_out) // (spec.c_out // spec.groups)
-    arguments = (
-        (
-            spec.nnz // spec.c_out,
-            group_of * (tables.group_inputs * tables.channel_columns),
-            np.arange(tables.group_inputs) * tables.channel_columns,
-        ),
-        _before_lines(tables, full),
-        (
-            *_leading(leading, full),
-            _joined(base * s for (base, _, _), s in zip(full, strides, strict=True)),
-            _joined(t.offset * s for t, s in zip(leading, strides, strict=True)),
-        ),
-        (
-            last.outputs, last.base, last.start, last.stop, last.offset, _before(last.stop - last.start),
-            last.interior, last.shared, last.stride, last.lo, last.nnz,
-        ),
-    )  # fmt: skip
-    _in_blocks(lambda start, stop: fill_structure(indices, indptr, start, stop, *arguments), spec.shape[0])
+    offsets = [table.offset * s for table, s in zip(tables.axes, strides, strict=False)]
+    records = _records(tables, offsets, tables.channel_columns)
+    _fill_in_blocks(lambda start, stop: fill_structure(indices, indptr, start, stop, *records), spec.shape[0])
     return indices, indptr
 
 
@@ -191,7 +195,7 @@ def large_values(tables: Tables, kernel: Array) -> Array:
     Parameters
     ----------
     tables : Tables
-        The tables of all axes.
+        The gather tables of all axes.
     kernel : ndarray
         Taps in the dtype of the matrix, not flipped.
 
@@ -204,63 +208,83 @@ def large_values(tables: Tables, kernel: Array) -> Array:
 
     spec = tables.spec
     values = np.empty(spec.nnz, dtype=kernel.dtype)
-    merged = tables.merged(kernel)
-    *leading, last = tables.rows
+    merged = tables.merged_kernel(kernel)
     *strides, _ = _c_strides(merged.shape[2:])
-    full = [table.full() for table in leading]
-    arguments = (
-        (spec.nnz // spec.c_out, np.arange(tables.group_inputs) * math.prod(merged.shape[2:])),
-        _before_lines(tables, full),
-        (
-            *_leading(leading, full),
-            _joined(np.arange(len(t.offset)) * s for t, s in zip(leading, strides, strict=True)),
-        ),
-        (
-            last.outputs, last.start, last.stop, _before(last.stop - last.start),
-            last.interior, last.shared, last.nnz,
-        ),
-    )  # fmt: skip
+    offsets = [np.arange(len(table.offset)) * s for table, s in zip(tables.axes, strides, strict=False)]
+    records = _records(tables, offsets, math.prod(merged.shape[2:]))
     # The loops only copy, so one compiled version serves all dtypes of a width.
     bits = {4: np.uint32, 8: np.uint64, 16: np.complex128}[values.itemsize]
     target: Array = values.view(bits)
-    # A read-only array is another type to Numba, and would be compiled for again.
+    # A read-only array is another type to Numba, for which it would compile again.
     merged = merged if merged.flags.writeable else merged.copy()
     taps: Array = merged.reshape(spec.c_out, -1).view(bits)
-    _in_blocks(lambda start, stop: fill_values(target, taps, start, stop, *arguments), spec.shape[0])
+    _fill_in_blocks(lambda start, stop: fill_values(target, taps, start, stop, *records), spec.shape[0])
     return values
 
 
-_Full: TypeAlias = list[tuple[Ints, Ints, Ints]]
+def _records(tables: Tables, offsets: list[Ints], channel_stride: int) -> tuple[Channels, LeadingAxes, LastAxis]:
+    """The arguments of the compiled loops.
 
+    Parameters
+    ----------
+    tables : Tables
+        The gather tables of all axes.
+    offsets : list of ndarray
+        For each leading axis the offset of each entry: in columns for the structure, in taps for the values.
+    channel_stride : int
+        From one input channel to the next, in the same unit.
 
-def _leading(leading: Sequence[AxisRows], full: _Full) -> tuple[Ints, ...]:
-    """The leading axes' tables end to end, as the compiled loops take them."""
-    outputs = np.array([t.outputs for t in leading], dtype=np.int64)
-    entries = np.array([len(t.offset) for t in leading], dtype=np.int64)
-    return (
-        outputs,
-        np.cumsum(outputs) - outputs,
-        np.cumsum(entries) - entries,
-        _joined(start for _, start, _ in full),
-        _joined(stop for _, _, stop in full),
+    Returns
+    -------
+    (Channels, LeadingAxes, LastAxis)
+    """
+    from .loops import Channels, LastAxis, LeadingAxes
+
+    spec, (*leading, last) = tables.spec, tables.axes
+    group_of = np.arange(spec.c_out) // (spec.c_out // spec.groups)
+    channels = Channels(
+        nnz=spec.nnz // spec.c_out,
+        first_column=group_of * (tables.group_inputs * tables.channel_columns),
+        terms=np.arange(tables.group_inputs) * channel_stride,
     )
+    full = [table.full() for table in leading]
+    lengths = reduce(np.multiply.outer, [stop - start for _, start, stop in full], np.ones(1, dtype=np.int64))
+    leading_axes = LeadingAxes(
+        outputs=np.array([table.n_written for table in leading], dtype=np.int64),
+        row_at=_offsets([table.n_written for table in leading])[:-1],
+        entry_at=_offsets([len(table.offset) for table in leading])[:-1],
+        start=_concatenate(start for _, start, _ in full),
+        stop=_concatenate(stop for _, _, stop in full),
+        row_terms=_concatenate(base * s for (base, _, _), s in zip(full, tables.column_strides(), strict=False)),
+        entry_terms=_concatenate(offsets),
+        combinations=_offsets(lengths.ravel() * tables.group_inputs),
+    )
+    first, stop = last.phases[0].tolist()
+    last_axis = LastAxis(
+        outputs=last.n_written,
+        interior=last.interior,
+        base=last.base,
+        start=last.start,
+        stop=last.stop,
+        offset=last.offset,
+        shared=(first, stop),
+        stride=last.step,
+        lo=last.lo,
+        before=_offsets(last.stop - last.start),
+    )
+    return channels, leading_axes, last_axis
 
 
-def _before_lines(tables: Tables, full: _Full) -> Ints:
-    """Entries before each line of one output channel, divided by the entries of the last axis."""
-    one = np.ones(1, dtype=np.int64)
-    per_line = reduce(np.multiply.outer, [stop - start for _, start, stop in full], one).ravel()
-    return _before(per_line * tables.group_inputs)
+def _offsets(lengths: npt.ArrayLike) -> Ints:
+    """Where arrays of the given lengths begin when they are concatenated, and where the last ends."""
+    return np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))]).astype(np.int64)
 
 
-def _before(lengths: Ints) -> Ints:
-    return np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(lengths)])
+def _concatenate(arrays: Iterable[Ints]) -> Ints:
+    """Arrays of int64 end to end; there may be none."""
+    return np.concatenate([*arrays, np.zeros(0, dtype=np.int64)])
 
 
-def _joined(parts: Iterable[Ints]) -> Ints:
-    return np.concatenate([*parts, np.zeros(0, dtype=np.int64)])
-
-
-def _in_blocks(fill: Callable[[int, int], object], rows: int) -> None:
+def _fill_in_blocks(fill: Callable[[int, int], object], rows: int) -> None:
     threads = thread_count()
     run_blocks(fill, rows, threads=threads, blocks=threads * _BLOCKS_PER_WORKER)

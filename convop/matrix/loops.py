@@ -1,61 +1,140 @@
-"""The compiled loops that fill a CSR matrix from the tables of its axes.
+"""The compiled loops that fill a CSR matrix from the gather tables of its axes.
 
-Row ``r`` of the matrix is ``line*m + o``: the last axis counts its ``m`` outputs ``o``, everything before it
-(output channel and leading axes) the line. Along a line nearly all rows are alike: the values repeat and the
-columns move on by the stride. So a tile of a few rows is put together once and then streamed, a copy for the
-values and a copy plus a shift for the columns, both over long contiguous runs that the compiler turns into
-vector code. Lines that differ only by a shift of all columns stream the same tile. What remains is the
-writing of the memory itself.
+Row ``r`` of the matrix is ``outer*m + o``: `o` is one of the ``m`` outputs along the last axis, and the outer index
+counts the output channels and the outputs of the leading axes. For one outer index almost all rows are alike: the
+values repeat, and the columns move on by the stride. So a tile of a few rows is made once and then streamed, by a copy
+for the values and by a copy plus a shift for the columns, both over long contiguous runs that the compiler turns into
+vector code. Outer indices whose columns differ only by a shift stream the same tile. The remaining time is that of
+writing to memory.
 """
 
 from __future__ import annotations
 
-import numba
+from typing import NamedTuple
+
 import numpy as np
 
-__all__ = ["fill_structure", "fill_values"]
+from ..geometry.axis import Ints
+from ..threads.compiled import kernel
 
-# Rows are put together until a tile has this many entries: long enough for vector loops and block copies,
+__all__ = ["Channels", "LastAxis", "LeadingAxes", "fill_structure", "fill_values"]
+
+# Rows are added to a tile until it has this many entries: long enough for vector loops and block copies,
 # short enough to stay in the first-level cache.
 _TILE = 256
 
 
-@numba.njit(nogil=True, cache=True)
-def _locate(line, outputs, row_at, starts, stops, begins, ends):
-    """Stretch of entries of every leading axis on a line. Returns whether it is that of the line before."""
+class Channels(NamedTuple):
+    """The channels of a matrix.
+
+    Attributes
+    ----------
+    nnz : int
+        Entries of all rows of one output channel.
+    first_column : ndarray of shape ``(c_out,)``
+        First column of the group of each output channel.
+    terms : ndarray of shape ``(c_in/groups,)``
+        Distance of each input channel of a group from the first: in columns for the structure, in taps for the values.
+    """
+
+    nnz: int
+    first_column: Ints
+    terms: Ints
+
+
+class LeadingAxes(NamedTuple):
+    """The gather tables of all axes but the last, concatenated with offsets.
+
+    Attributes
+    ----------
+    outputs : ndarray of shape ``(axes,)``
+        Outputs of each axis.
+    row_at, entry_at : ndarray of shape ``(axes,)``
+        Where the rows and the entries of each axis begin in the arrays below.
+    start, stop : ndarray of shape ``(rows,)``
+        First entry of each row, and the entry after its last, counted within the axis.
+    row_terms : ndarray of shape ``(rows,)``
+        Columns by which each row is shifted.
+    entry_terms : ndarray of shape ``(entries,)``
+        Offset of each entry: in columns for the structure, in taps for the values.
+    combinations : ndarray of shape ``(prod(outputs) + 1,)``
+        Over the rows of all leading axes, in C order, the sum of the numbers of entries that they combine to, input
+        channels included: as CSR's ``indptr`` for a last axis of one entry.
+    """
+
+    outputs: Ints
+    row_at: Ints
+    entry_at: Ints
+    start: Ints
+    stop: Ints
+    row_terms: Ints
+    entry_terms: Ints
+    combinations: Ints
+
+
+class LastAxis(NamedTuple):
+    """The gather table of the last axis.
+
+    Attributes
+    ----------
+    outputs, interior, base, start, stop, offset
+        As in `GatherTable`.
+    shared : (int, int)
+        First entry of the rows of the interior, and the entry after their last.
+    stride, lo : int
+        Row ``o`` of the interior has the base ``o*stride - lo``.
+    before : ndarray of shape ``(boundary + 1,)``
+        Entries of the boundary before each of its rows.
+    """
+
+    outputs: int
+    interior: tuple[int, int]
+    base: Ints
+    start: Ints
+    stop: Ints
+    offset: Ints
+    shared: tuple[int, int]
+    stride: int
+    lo: int
+    before: Ints
+
+
+@kernel
+def _locate(outer, leading, begins, ends):
+    """Write the range of entries of every leading axis at an outer index. Returns whether all are as they were."""
     same = True
-    rest = line
-    for a in range(len(outputs) - 1, -1, -1):
-        row = row_at[a] + rest % outputs[a]
-        rest //= outputs[a]
-        if begins[a] != starts[row] or ends[a] != stops[row]:
+    rest = outer
+    for a in range(len(leading.outputs) - 1, -1, -1):
+        row = leading.row_at[a] + rest % leading.outputs[a]
+        rest //= leading.outputs[a]
+        if begins[a] != leading.start[row] or ends[a] != leading.stop[row]:
             same = False
-            begins[a], ends[a] = starts[row], stops[row]
+            begins[a], ends[a] = leading.start[row], leading.stop[row]
     return same
 
 
-@numba.njit(nogil=True, cache=True)
-def _line_base(line, outputs, row_at, row_terms):
-    """Sum of one term per leading axis: the shift of all columns of a line."""
+@kernel
+def _outer_base(outer, leading):
+    """Sum of one row term per leading axis: the shift of all columns at an outer index."""
     base = 0
-    rest = line
-    for a in range(len(outputs) - 1, -1, -1):
-        base += row_terms[row_at[a] + rest % outputs[a]]
-        rest //= outputs[a]
+    rest = outer
+    for a in range(len(leading.outputs) - 1, -1, -1):
+        base += leading.row_terms[leading.row_at[a] + rest % leading.outputs[a]]
+        rest //= leading.outputs[a]
     return base
 
 
-@numba.njit(nogil=True, cache=True)
-def _combine(terms, first_terms, begins, ends, entry_at, entry_terms):
+@kernel
+def _combine(terms, channel_terms, leading, begins, ends):
     """Sums of one term per leading axis over all combinations of entries, last axis fastest.
 
-    Starts from one term per input channel; each axis multiplies their number by the length of its stretch.
+    Starts from one term per input channel; each axis multiplies their number by the length of its range.
     Returns how many there are.
     """
-    count = len(first_terms)
-    terms[:count] = first_terms
+    count = len(channel_terms)
+    terms[:count] = channel_terms
     for a in range(len(begins)):
-        entries = entry_terms[entry_at[a] + begins[a] : entry_at[a] + ends[a]]
+        entries = leading.entry_terms[leading.entry_at[a] + begins[a] : leading.entry_at[a] + ends[a]]
         length = len(entries)
         for q in range(count - 1, -1, -1):  # backwards, so that nothing is overwritten before it is read
             term = terms[q]
@@ -65,8 +144,9 @@ def _combine(terms, first_terms, begins, ends, entry_at, entry_terms):
     return count
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _tile_structure(tile, rows, terms, count, offset, start, stop, stride):
+    """Write the columns of consecutive rows with the same entries, each shifted by the stride from the row before."""
     n = count * (stop - start)
     at = 0
     for q in range(count):
@@ -77,8 +157,9 @@ def _tile_structure(tile, rows, terms, count, offset, start, stop, stride):
         tile[at] = tile[at - n] + stride
 
 
-@numba.njit(nogil=True, cache=True)
+@kernel
 def _tile_values(tile, rows, terms, count, taps, start, stop):
+    """Write the values of consecutive rows with the same entries."""
     n = count * (stop - start)
     at = 0
     for q in range(count):
@@ -89,107 +170,104 @@ def _tile_values(tile, rows, terms, count, taps, start, stop):
         tile[at] = tile[at - n]
 
 
-@numba.njit(nogil=True, cache=True)
-def fill_structure(
-    indices, indptr, row_start, row_stop, channels, lines, leading, last,
-):  # fmt: skip
-    """Column indices and row pointers of the rows ``row_start <= r < row_stop``.
+@kernel
+def _boundary_row(o, last):
+    """Number of a row of the boundary, and the entries of the interior before it."""
+    a, b = last.interior
+    return (o, 0) if o < a else (o - (b - a), (b - a) * (last.shared[1] - last.shared[0]))
 
-    ``channels = (entries of an output channel, its first column, terms of its input channels)``,
-    ``lines = entries before each line / entries of the last axis``; the rest from the axis tables.
+
+@kernel
+def fill_structure(indices, indptr, row_start, row_stop, channels, leading, last):
+    """Write the column indices and row pointers of the rows ``row_start <= r < row_stop``.
+
+    `channels`, `leading` and `last` are records of the types `Channels`, `LeadingAxes` and `LastAxis`.
     """
-    channel_nnz, first_column, first_terms = channels
-    outputs, row_at, entry_at, starts, stops, row_terms, entry_terms = leading
-    m, base, start, stop, offset, before, interior, shared, stride, lo, last_nnz = last
-    a, b = interior
-    largest = max(len(first_terms), (lines[1:] - lines[:-1]).max())
+    m, before = last.outputs, last.before
+    a, b = last.interior
+    length = last.shared[1] - last.shared[0]
+    axis_nnz = before[-1] + (b - a) * length
+    sums = leading.combinations
+    largest = max(len(channels.terms), (sums[1:] - sums[:-1]).max())
     terms = np.empty(largest, np.int64)
-    longest = max(shared[1] - shared[0], (stop - start).max() if len(start) else 0)
+    longest = max(length, (last.stop - last.start).max() if len(last.start) else 0)
     single = np.empty(largest * longest, indices.dtype)
     tile = np.empty(max(_TILE, largest * longest), indices.dtype)
-    begins = np.full(len(outputs), -1, np.int64)
-    ends = np.full(len(outputs), -1, np.int64)
-    n_lines = len(lines) - 1
-    length = shared[1] - shared[0]
-    count = -1
-    n = 0
-    tile_rows = 0
-    for line in range(row_start // m, (row_stop + m - 1) // m):
-        o, o_stop = max(0, row_start - line * m), min(m, row_stop - line * m)
-        channel, lead = line // n_lines, line % n_lines
-        if not _locate(lead, outputs, row_at, starts, stops, begins, ends) or count < 0:
-            count = _combine(terms, first_terms, begins, ends, entry_at, entry_terms)
+    begins = np.full(len(leading.outputs), -1, np.int64)
+    ends = np.full(len(leading.outputs), -1, np.int64)
+    n, count, tile_rows = 0, -1, 0
+    for outer in range(row_start // m, (row_stop + m - 1) // m):
+        o, o_stop = max(0, row_start - outer * m), min(m, row_stop - outer * m)
+        channel, lead = outer // (len(sums) - 1), outer % (len(sums) - 1)
+        if not _locate(lead, leading, begins, ends) or count < 0:
+            count = _combine(terms, channels.terms, leading, begins, ends)
             n = count * length
             tile_rows = max(1, min(b - a, _TILE // max(1, n)))
             if b > a:
-                _tile_structure(tile, tile_rows, terms, count, offset, shared[0], shared[1], stride)
-        line_base = first_column[channel] + _line_base(lead, outputs, row_at, row_terms)
-        line_start = channel * channel_nnz + lines[lead] * last_nnz
+                shared = last.shared
+                _tile_structure(tile, tile_rows, terms, count, last.offset, shared[0], shared[1], last.stride)
+        outer_base = channels.first_column[channel] + _outer_base(lead, leading)
+        outer_start = channel * channels.nnz + sums[lead] * axis_nnz
         while o < o_stop:
             if a <= o < b:
                 rows = min(b, o_stop) - o
-                at = line_start + count * (before[a] + (o - a) * length)
-                pointers = indptr[line * m + o : line * m + o + rows]
+                at = outer_start + count * (before[a] + (o - a) * length)
+                pointers = indptr[outer * m + o : outer * m + o + rows]
                 for i in range(rows):
                     pointers[i] = at + i * n
                 target = indices[at : at + rows * n]
                 for i in range(0, rows, tile_rows):
                     run = target[i * n : min(rows, i + tile_rows) * n]
-                    move = indices.dtype.type(line_base + (o + i) * stride - lo)
+                    shift = indices.dtype.type(outer_base + (o + i) * last.stride - last.lo)
                     for e in range(len(run)):
-                        run[e] = tile[e] + move
+                        run[e] = tile[e] + shift
                 o += rows
             else:
-                edge, skipped = (o, 0) if o < a else (o - (b - a), (b - a) * length)
-                at = line_start + count * (before[edge] + skipped)
-                indptr[line * m + o] = at
-                _tile_structure(single, 1, terms, count, offset, start[edge], stop[edge], 0)
-                run = indices[at : at + count * (stop[edge] - start[edge])]
-                move = indices.dtype.type(line_base + base[edge])
+                edge, skipped = _boundary_row(o, last)
+                at = outer_start + count * (before[edge] + skipped)
+                indptr[outer * m + o] = at
+                _tile_structure(single, 1, terms, count, last.offset, last.start[edge], last.stop[edge], 0)
+                run = indices[at : at + count * (last.stop[edge] - last.start[edge])]
+                shift = indices.dtype.type(outer_base + last.base[edge])
                 for e in range(len(run)):
-                    run[e] = single[e] + move
+                    run[e] = single[e] + shift
                 o += 1
 
 
-@numba.njit(nogil=True, cache=True)
-def fill_values(
-    values, merged, row_start, row_stop, channels, lines, leading, last,
-):  # fmt: skip
-    """Values of the rows ``row_start <= r < row_stop``.
+@kernel
+def fill_values(values, merged, row_start, row_stop, channels, leading, last):
+    """Write the values of the rows ``row_start <= r < row_stop``.
 
-    `merged` is the kernel over the entries of the axes, one row per output channel;
-    ``channels = (entries of an output channel, terms of its input channels)``.
+    `merged` is the kernel over the entries of the axes, one row per output channel; the records are those of
+    `fill_structure`, with terms in elements of such a row.
     """
-    channel_nnz, first_terms = channels
-    outputs, row_at, entry_at, starts, stops, entry_terms = leading
-    m, start, stop, before, interior, shared, last_nnz = last
-    a, b = interior
-    largest = max(len(first_terms), (lines[1:] - lines[:-1]).max())
+    m, before = last.outputs, last.before
+    a, b = last.interior
+    length = last.shared[1] - last.shared[0]
+    axis_nnz = before[-1] + (b - a) * length
+    sums = leading.combinations
+    largest = max(len(channels.terms), (sums[1:] - sums[:-1]).max())
     terms = np.empty(largest, np.int64)
-    tile = np.empty(max(_TILE, largest * (shared[1] - shared[0])), values.dtype)
-    begins = np.full(len(outputs), -1, np.int64)
-    ends = np.full(len(outputs), -1, np.int64)
-    n_lines = len(lines) - 1
-    length = shared[1] - shared[0]
-    count, of_channel = -1, -1
-    n = 0
-    tile_rows = 0
-    for line in range(row_start // m, (row_stop + m - 1) // m):
-        o, o_stop = max(0, row_start - line * m), min(m, row_stop - line * m)
-        channel, lead = line // n_lines, line % n_lines
-        same = _locate(lead, outputs, row_at, starts, stops, begins, ends)
+    tile = np.empty(max(_TILE, largest * length), values.dtype)
+    begins = np.full(len(leading.outputs), -1, np.int64)
+    ends = np.full(len(leading.outputs), -1, np.int64)
+    n, count, tile_rows, of_channel = 0, -1, 0, -1
+    for outer in range(row_start // m, (row_stop + m - 1) // m):
+        o, o_stop = max(0, row_start - outer * m), min(m, row_stop - outer * m)
+        channel, lead = outer // (len(sums) - 1), outer % (len(sums) - 1)
+        same = _locate(lead, leading, begins, ends)
         taps = merged[channel]
         if not same or channel != of_channel:
-            count, of_channel = _combine(terms, first_terms, begins, ends, entry_at, entry_terms), channel
+            count, of_channel = _combine(terms, channels.terms, leading, begins, ends), channel
             n = count * length
             tile_rows = max(1, min(b - a, _TILE // max(1, n)))
             if b > a:
-                _tile_values(tile, tile_rows, terms, count, taps, shared[0], shared[1])
-        line_start = channel * channel_nnz + lines[lead] * last_nnz
+                _tile_values(tile, tile_rows, terms, count, taps, last.shared[0], last.shared[1])
+        outer_start = channel * channels.nnz + sums[lead] * axis_nnz
         while o < o_stop:
             if a <= o < b:
                 rows = min(b, o_stop) - o
-                at = line_start + count * (before[a] + (o - a) * length)
+                at = outer_start + count * (before[a] + (o - a) * length)
                 target = values[at : at + rows * n]
                 for i in range(0, rows, tile_rows):
                     run = target[i * n : min(rows, i + tile_rows) * n]
@@ -197,8 +275,8 @@ def fill_values(
                         run[e] = tile[e]
                 o += rows
             else:
-                edge, skipped = (o, 0) if o < a else (o - (b - a), (b - a) * length)
-                at = line_start + count * (before[edge] + skipped)
-                run = values[at : at + count * (stop[edge] - start[edge])]
-                _tile_values(run, 1, terms, count, taps, start[edge], stop[edge])
+                edge, skipped = _boundary_row(o, last)
+                at = outer_start + count * (before[edge] + skipped)
+                run = values[at : at + count * (last.stop[edge] - last.start[edge])]
+                _tile_values(run, 1, terms, count, taps, last.start[edge], last.stop[edge])
                 o += 1

@@ -1,4 +1,4 @@
-"""The engine that is the sparse matrix on the GPU."""
+"""The GPU's engine that multiplies by the sparse matrix, with cuSPARSE."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ...arrays.backend import Array, gpu
-from ...cuda.matrix import filled
+from ...cuda.matrix import fill_matrix
 from ...cuda.tables import Direction
 from ...geometry.spec import ConvSpec
 
@@ -16,8 +16,10 @@ __all__ = ["CsrEngine"]
 
 
 class CsrEngine:
-    """Multiplies by the CSR matrix, and by its conjugate transpose in CSR too: cuSPARSE's transposed product is slower,
-    and not the same from run to run. Each is built when it is first needed.
+    """Multiplies by the CSR matrix, and for the adjoint by its conjugate transpose in CSR too.
+
+    cuSPARSE's own transposed product is slower, and not the same from run to run. Each matrix is built when it is
+    first needed.
 
     Parameters
     ----------
@@ -36,12 +38,12 @@ class CsrEngine:
         self._matrices: dict[tuple[bool, str], Any] = {}
 
     def _matrix(self, adjoint: bool, dtype: np.dtype[Any]) -> Any:
-        # Threads that arrive together may both build one; either is right, and one is kept.
+        # Threads that arrive together may both build a matrix; the two are equal, and one is kept.
         matrix = self._matrices.get((adjoint, dtype.char))
         if matrix is None:
             direction = self._directions.get(adjoint) or Direction(self._spec, adjoint)
             kernel = self._kernel.astype(dtype, copy=False)
-            matrix = filled(direction, kernel, self._structures.get(adjoint))
+            matrix = fill_matrix(direction, kernel, self._structures.get(adjoint))
             self._directions[adjoint] = direction
             self._structures[adjoint] = (matrix.indices, matrix.indptr)
             self._matrices[adjoint, dtype.char] = matrix
@@ -57,8 +59,8 @@ class CsrEngine:
         dtype = np.result_type(x.dtype, self._kernel.dtype)
         matrix = self._matrix(adjoint, dtype)
         if math.prod(x.shape) == 0:
-            nothing: Array = gpu().zeros((matrix.shape[0], *x.shape[1:]), dtype)
-            return nothing
+            empty: Array = gpu().zeros((matrix.shape[0], *x.shape[1:]), dtype)
+            return empty
         product: Array = matrix @ x.astype(dtype, copy=False)
         return product
 

@@ -1,4 +1,4 @@
-"""The engine of the GPU for few channels and small kernels: each thread sums what some elements read."""
+"""The GPU's engine for few channels and small kernels: each thread sums the elements that some results read."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 from ...arrays.backend import Array, namespace
 from ...cuda.tables import Direction
 from ...geometry.spec import ConvSpec
-from ..cpu.planes import as_columns
+from ..cpu.components import as_columns
 
-__all__ = ["DirectEngine", "DirectionEngine"]
+__all__ = ["ColumnEngine", "DirectEngine"]
 
 
-class DirectionEngine:
-    """An engine that applies columns in one direction or the other.
+class ColumnEngine:
+    """Base of the GPU's engines that apply one direction or the other to contiguous columns.
 
     Parameters
     ----------
@@ -39,8 +39,8 @@ class DirectionEngine:
     def _apply(self, x: Array, *, adjoint: bool) -> Array:
         dtype = np.result_type(x.dtype, self._kernel.dtype)
         if x.size == 0:
-            nothing: Array = namespace(x).zeros((self._spec.shape[0 if not adjoint else 1], *x.shape[1:]), dtype)
-            return nothing
+            empty: Array = namespace(x).zeros((self._spec.shape[1 if adjoint else 0], *x.shape[1:]), dtype)
+            return empty
         result = self._columns(as_columns(x, dtype), adjoint)
         return result[0] if x.ndim == 1 else result.T
 
@@ -48,14 +48,15 @@ class DirectionEngine:
         return type(self)(self._spec, kernel)
 
     def _columns(self, columns: Array, adjoint: bool) -> Array:
-        """Columns of results, ``(P, elements)``, from columns of what is read."""
+        """Results as columns of shape ``(P, elements)``, from such columns."""
         raise NotImplementedError
 
 
-class DirectEngine(DirectionEngine):
-    """One kernel for both directions. No matrix, no atomic additions: results are the same from run to run.
+class DirectEngine(ColumnEngine):
+    """Gather kernels: one CUDA kernel for both directions, without a matrix.
 
-    NaN and infinities stay where the kernel reads them.
+    There are no atomic additions: results are the same from run to run. NaN and infinities stay where the kernel reads
+    them.
     """
 
     name = "direct"
@@ -71,7 +72,7 @@ class DirectEngine(DirectionEngine):
         return other
 
     def _columns(self, columns: Array, adjoint: bool) -> Array:
-        # Threads that arrive together may both make one; either is right, and one is kept.
+        # Threads that arrive together may both make an object; the two are equal, and one is kept.
         direction = self._directions.get(adjoint)
         if direction is None:
             direction = self._directions[adjoint] = Direction(self._spec, adjoint)
