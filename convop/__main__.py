@@ -1,4 +1,4 @@
-"""``python -m convop`` and the command ``convop``."""
+"""Entry point of the command ``convop`` and of ``python -m convop``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line, or say what it needs."""
+    """Run the command line; without its dependencies, print which package to install and exit with status 2."""
     try:
         from .cli import app
     except ModuleNotFoundError as error:

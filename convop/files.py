@@ -1,4 +1,4 @@
-"""Kernels and photographs from files, and files written whole or not at all."""
+"""Reads kernels and images from files, and writes files atomically."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,29 +21,31 @@ from .arrays.backend import Array, as_array
 __all__ = [
     "IMAGE_SUFFIXES",
     "Picture",
+    "atomic_write",
     "read_kernel",
     "read_photograph",
     "read_picture",
     "read_square",
     "write_image",
     "write_picture",
-    "written",
 ]
 
-# Photographs are reduced to this many pixels along their longer side, and need so many along the shorter.
-_LONGEST_SIDE = 1024
-_SHORTEST_SIDE = 16
-# Errors repeat so much of what was typed.
-_LONGEST_ECHO = 60
+# Photographs are reduced to this many pixels along the longer side.
+_MAX_PHOTOGRAPH_SIDE = 1024
+_MIN_SIDE = 16
+# Error messages quote this many characters of the argument.
+_MAX_QUOTED = 60
+# Pixel levels of white in files of 8 and 16 bits a value.
+_WHITE_8, _WHITE_16 = 255, 65535
 
 
 def read_kernel(source: str) -> Array:
-    """A kernel from a file, or from the numbers themselves.
+    """Read a kernel from a file, or parse it from JSON.
 
     Parameters
     ----------
     source : str
-        Path of a ``.npy`` file, of a ``.csv`` or ``.txt`` file with a row a line; or JSON, ``[[1, 2], [3, 4]]``.
+        Path of a ``.npy`` file, or of a ``.csv`` or ``.txt`` file with one row per line; or JSON, ``[[1, 2], [3, 4]]``.
 
     Returns
     -------
@@ -52,16 +54,16 @@ def read_kernel(source: str) -> Array:
     Raises
     ------
     ValueError
-        If it cannot be read as numbers.
-    OSError
-        If there is no such file.
+        If the source does not hold an array of numbers.
+    FileNotFoundError
+        If the file does not exist.
     """
     if source.lstrip().startswith("["):
         try:
             return as_array(json.loads(source), "kernel")
         except (json.JSONDecodeError, TypeError, RecursionError) as error:
-            shown = source if len(source) <= _LONGEST_ECHO else f"{source[:_LONGEST_ECHO]}..."
-            raise ValueError(f"kernel must be a file or nested lists of numbers, got {shown!r}: {error}") from None
+            quoted = source if len(source) <= _MAX_QUOTED else f"{source[:_MAX_QUOTED]}..."
+            raise ValueError(f"kernel must be a file or nested lists of numbers, got {quoted!r}: {error}") from None
     path = Path(source)
     if not path.is_file():
         raise FileNotFoundError(f"kernel file {source} does not exist")
@@ -70,22 +72,22 @@ def read_kernel(source: str) -> Array:
         raise ValueError(f"kernel file must be .npy, .csv or .txt, got {source}")
     try:
         if suffix == ".npy":
-            # Mapped: a header that claims more than the file holds is refused before anything is allocated.
+            # A memory map refuses a header that claims more than the file holds before it allocates anything.
             return as_array(np.array(np.load(path, mmap_mode="r", allow_pickle=False)), "kernel")
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # an empty file is a warning to NumPy, and no kernel
+            warnings.simplefilter("error")  # NumPy only warns of an empty file
             return np.loadtxt(path, delimiter="," if suffix == ".csv" else None, ndmin=1)
-    except Exception as error:  # noqa: BLE001 - a damaged header makes NumPy's parser raise nearly anything
+    except Exception as error:  # noqa: BLE001 - NumPy's parser raises nearly any exception on a damaged header
         raise ValueError(f"kernel file {source} cannot be read: {error}") from None
 
 
 def read_photograph(path: Path | None) -> Array:
-    """A photograph in grey values between 0 and 1.
+    """Read a photograph as grey values between 0 and 1.
 
     Parameters
     ----------
     path : Path or None
-        An image file of any format that Pillow reads; None for the photographer that scikit-image brings.
+        An image file in any format that Pillow reads; None selects the photographer that scikit-image includes.
 
     Returns
     -------
@@ -95,20 +97,30 @@ def read_photograph(path: Path | None) -> Array:
     Raises
     ------
     ValueError
-        If it is no image, or too small.
-    OSError
-        If there is no such file.
+        If the file is not an image, or smaller than 16x16 pixels.
+    FileNotFoundError
+        If the file does not exist.
     """
     if path is None:
         from skimage import data
 
-        return np.asarray(data.camera(), dtype=np.float64) / 255
-    deep, grey = _decoded(path, _reduced_grey)
-    return _scaled(grey) if deep else grey / 255
+        return np.asarray(data.camera(), dtype=np.float64) / _WHITE_8
+    from PIL import Image, ImageOps
+
+    with _open_image(path) as opened:
+        upright = ImageOps.exif_transpose(opened)
+        high_bit_depth = _has_high_bit_depth(upright)
+        if not high_bit_depth:  # converting more than 8 bits a value to "L" would clip them
+            upright = upright.convert("L")
+        if max(upright.size) > _MAX_PHOTOGRAPH_SIDE:
+            upright.thumbnail((_MAX_PHOTOGRAPH_SIDE, _MAX_PHOTOGRAPH_SIDE), Image.Resampling.LANCZOS)
+        grey = np.asarray(upright, dtype=np.float64)
+    _check_pixels(path, grey)
+    return _stretch_to_unit_range(grey) if high_bit_depth else grey / _WHITE_8
 
 
 def read_square(path: Path | None, side: int) -> Array:
-    """The middle of a photograph, in grey values between 0 and 1.
+    """Read the central square of a photograph as grey values between 0 and 1.
 
     Parameters
     ----------
@@ -120,7 +132,7 @@ def read_square(path: Path | None, side: int) -> Array:
     Returns
     -------
     ndarray of shape (side, side)
-        float64. The largest square in the middle, reduced or enlarged.
+        float64. The largest central square, resampled to `side`.
     """
     from skimage.transform import resize
 
@@ -131,133 +143,134 @@ def read_square(path: Path | None, side: int) -> Array:
     return np.asarray(resize(square, (side, side), anti_aliasing=length > side))
 
 
-def _reduced_grey(opened: Any) -> tuple[bool, Array]:
-    """Whether the values are those of a file of more than 8 bits, which a conversion to 8 would cut off; and the values."""
-    from PIL import Image, ImageOps
-
-    upright = ImageOps.exif_transpose(opened)
-    deep = upright.mode[0] in "IF"
-    if not deep:
-        upright = upright.convert("L")
-    if max(upright.size) > _LONGEST_SIDE:
-        upright.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
-    return deep, np.asarray(upright, dtype=np.float64)
-
-
-def _decoded(path: Path, decode: Callable[[Any], tuple[bool, Array]]) -> tuple[bool, Array]:
-    """What a function makes of an image file; whatever is wrong with the file is a ValueError."""
-    from PIL import Image, UnidentifiedImageError
-
-    if not path.is_file():
-        raise FileNotFoundError(f"image {path} does not exist")
-    try:
-        with warnings.catch_warnings():
-            # Pillow only warns of a file that unpacks to an enormous image. What else it warns of, it reads.
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as opened:
-                deep, values = decode(opened)
-    except UnidentifiedImageError:
-        raise ValueError(f"image {path} is not an image that Pillow can read") from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ValueError(f"image {path} is too large: {error}") from None
-    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError) as error:  # Pillow's ways to say it
-        raise ValueError(f"image {path} is damaged: {error}") from None
-    if min(values.shape[:2]) < _SHORTEST_SIDE:
-        raise ValueError(f"image {path} must have at least 16x16 pixels, got {values.shape[1]}x{values.shape[0]}")
-    if not np.isfinite(values).all():
-        raise ValueError(f"image {path} has pixels that are not finite")
-    return deep, values
-
-
 @dataclass(frozen=True)
 class Picture:
-    """An image of one or three colours.
+    """An image with one or three colour channels.
 
     Attributes
     ----------
     values : ndarray of shape ``(rows, columns)`` or ``(rows, columns, 3)``
         Between 0 and 1.
     opacity : ndarray of shape ``(rows, columns)``, optional
-        uint8, where the file has it.
-    deep : bool
-        Whether the file had more than 8 bits a value.
-    rounding : float
-        About the standard deviation of what storing the values has added to them.
+        The alpha channel, uint8; None if the file has none.
+    high_bit_depth : bool
+        Whether the file has more than 8 bits a value.
+    quantization_noise : float
+        Estimated standard deviation of the error that the file format's rounding has added to the values.
     lossy : bool
-        Whether its format leaves out fine details, and noise with them: JPEG.
+        Whether the file is a JPEG, which discards fine detail and the noise in it.
     """
 
     values: Array
     opacity: Array | None
-    deep: bool
-    rounding: float
+    high_bit_depth: bool
+    quantization_noise: float
     lossy: bool
 
 
 def read_picture(path: Path) -> Picture:
-    """An image at its full size, in colour if it has any.
+    """Read an image at full size, with its colours.
 
     Parameters
     ----------
     path : Path
-        An image file of any format that Pillow reads.
+        An image file in any format that Pillow reads.
 
     Returns
     -------
     Picture
-        8 bits a value are divided by 255, 16 by 65535. Numbers of other deep files stay as they are if they lie between
-        0 and 1, or else their range becomes 0 to 1.
+        Values of 8 bits are divided by 255, values of 16 bits by 65535. Other values of high bit depth are kept if they
+        lie between 0 and 1; otherwise their range is mapped to 0 to 1.
 
     Raises
     ------
     ValueError
-        If it is no image, or too small.
-    OSError
-        If there is no such file.
+        If the file is not an image, or smaller than 16x16 pixels.
+    FileNotFoundError
+        If the file does not exist.
     """
     from PIL import ImageOps
 
-    opacity: list[Array] = []
-    roundings: list[float] = []
-
-    def decode(opened: Any) -> tuple[bool, Array]:
-        if getattr(opened, "quantization", None):
-            roundings.append(_jpeg_rounding(opened))
-        upright = ImageOps.exif_transpose(opened)  # as it was held when it was taken
-        if upright.mode[0] in "IF":
+    opacity = None
+    with _open_image(path) as opened:
+        lossy = bool(getattr(opened, "quantization", None))
+        jpeg_noise = _jpeg_quantization_noise(opened) if lossy else None
+        upright = ImageOps.exif_transpose(opened)
+        high_bit_depth = _has_high_bit_depth(upright)
+        if high_bit_depth:
             values = np.asarray(upright, dtype=np.float64)
             if upright.mode.startswith("I;16"):
-                return True, values / 65535
-            between = bool(values.min() >= 0 and values.max() <= 1)
-            return True, values if between else _scaled(values)
-        if upright.has_transparency_data:
-            upright = upright.convert("LA" if upright.mode in ("L", "LA", "La") else "RGBA")
-            opacity.append(np.asarray(upright.getchannel("A")))
-        grey = upright.mode in ("1", "L", "LA")
-        return False, np.asarray(upright.convert("L" if grey else "RGB"), dtype=np.float64) / 255
+                values = values / _WHITE_16
+            elif values.min() < 0 or values.max() > 1:
+                values = _stretch_to_unit_range(values)
+        else:
+            if upright.has_transparency_data:
+                upright = upright.convert("LA" if upright.mode in ("L", "LA", "La") else "RGBA")
+                opacity = np.asarray(upright.getchannel("A"))
+            grey = upright.mode in ("1", "L", "LA")
+            values = np.asarray(upright.convert("L" if grey else "RGB"), dtype=np.float64) / _WHITE_8
+    _check_pixels(path, values)
+    white = _WHITE_16 if high_bit_depth else _WHITE_8
+    # The rounding error is uniform over one level, 1/white, and its variance level^2/12.
+    noise = 1 / (white * math.sqrt(12)) if jpeg_noise is None else jpeg_noise
+    return Picture(values, opacity, high_bit_depth, noise, lossy)
 
-    deep, values = _decoded(path, decode)
-    rounding = roundings[0] if roundings else 1 / ((65535 if deep else 255) * math.sqrt(12))
-    return Picture(values, opacity[0] if opacity else None, deep, rounding, bool(roundings))
+
+@contextmanager
+def _open_image(path: Path) -> Iterator[Any]:
+    """Open an image file with Pillow; errors, of the decoding inside the block too, are ValueErrors that name the file."""
+    from PIL import Image, UnidentifiedImageError
+
+    if not path.is_file():
+        raise FileNotFoundError(f"image {path} does not exist")
+    try:
+        with warnings.catch_warnings():
+            # Pillow reads what it warns of, except that a decompression bomb has to be refused.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path) as opened:
+                yield opened
+    except UnidentifiedImageError:
+        raise ValueError(f"image {path} is not an image that Pillow can read") from None
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ValueError(f"image {path} is too large: {error}") from None
+    except (OSError, ValueError, SyntaxError, EOFError, IndexError, KeyError) as error:  # Pillow raises all of these
+        raise ValueError(f"image {path} is damaged: {error}") from None
 
 
-def _jpeg_rounding(opened: Any) -> float:
-    """About the standard deviation of what JPEG's rounding has added to the luminance, where white is 1.
+def _check_pixels(path: Path, values: Array) -> None:
+    if min(values.shape[:2]) < _MIN_SIDE:
+        raise ValueError(f"image {path} must have at least 16x16 pixels, got {values.shape[1]}x{values.shape[0]}")
+    if not np.isfinite(values).all():
+        raise ValueError(f"image {path} has pixels that are not finite")
 
-    Coefficients of the cosine transform of 8x8 pixels are rounded to multiples of q, which adds q^2/12 to the variance of
-    each that is not zero. What the others have lost is not known; it is taken to be as much again in amplitude.
+
+def _has_high_bit_depth(image: Any) -> bool:
+    """Whether a Pillow image has integers of 16 or 32 bits (modes "I...") or floating-point numbers ("F")."""
+    return image.mode[0] in "IF"
+
+
+def _jpeg_quantization_noise(opened: Any) -> float:
+    """Estimate the standard deviation of JPEG's quantisation noise in the luminance, where white is 1.
+
+    JPEG rounds the coefficients of the cosine transform of 8x8 pixels to multiples of q, which adds q^2/12 to the variance
+    of each nonzero coefficient. The error of coefficients rounded to zero is unknown; the estimate doubles the amplitude for it.
     """
-    steps = np.asarray(opened.quantization[min(opened.quantization)], dtype=np.float64).reshape(8, 8)
+    q = np.asarray(opened.quantization[min(opened.quantization)], dtype=np.float64).reshape(8, 8)
     levels = np.asarray(opened.convert("L"), dtype=np.float64) - 128
     rows, columns = (n // 8 for n in levels.shape)
-    squares = levels[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8)
-    kept = np.abs(dctn(squares, axes=(1, 3), norm="ortho")) >= steps[:, None] / 2
-    variance = float((kept * steps[:, None] ** 2 / 12).mean())
-    return max(1.0, 2 * math.sqrt(variance)) / 255
+    blocks = levels[: 8 * rows, : 8 * columns].reshape(rows, 8, columns, 8)
+    nonzero = np.abs(dctn(blocks, axes=(1, 3), norm="ortho")) >= q[:, None] / 2
+    variance = float((nonzero * q[:, None] ** 2 / 12).mean())
+    return max(1.0, 2 * math.sqrt(variance)) / _WHITE_8
 
 
-# What can be written, and whether it holds 16 bits a value, and opacity.
+def _stretch_to_unit_range(grey: Array) -> Array:
+    low, high = float(grey.min()), float(grey.max())
+    return (grey - low) / ((high - low) or 1.0)
+
+
+# Image formats by suffix: Pillow's name, and whether the format stores 16 bits a value and opacity.
 _FORMATS = {
     ".png": ("PNG", True, True),
     ".tif": ("TIFF", True, True),
@@ -271,14 +284,14 @@ IMAGE_SUFFIXES = tuple(_FORMATS)
 
 
 def write_picture(path: Path, picture: Picture) -> Path:
-    """Write an image in the format that the file's name asks for, with as many bits as it had where the format has them.
+    """Write an image in the format of the file's suffix, in 16 bits a value if the source and the format have them.
 
     Parameters
     ----------
     path : Path
-        Where to; one of `IMAGE_SUFFIXES`.
+        The file to write; its suffix is one of `IMAGE_SUFFIXES`.
     picture : Picture
-        Values outside of 0 to 1 are clipped. What is missing from a format is left out: opacity, and more than 8 bits.
+        Values are clipped to 0 to 1. Opacity and bits beyond 8 are dropped if the format cannot store them.
 
     Returns
     -------
@@ -287,22 +300,17 @@ def write_picture(path: Path, picture: Picture) -> Path:
     """
     from PIL import Image
 
-    name, holds_deep, holds_opacity = _FORMATS[path.suffix.lower()]
+    name, stores_16_bits, stores_opacity = _FORMATS[path.suffix.lower()]
     clipped = np.clip(picture.values, 0, 1)
-    if picture.deep and holds_deep:
-        image = Image.fromarray(np.rint(clipped * 65535).astype(np.uint16))
+    if picture.high_bit_depth and stores_16_bits:
+        image = Image.fromarray(np.rint(clipped * _WHITE_16).astype(np.uint16))
     else:
-        image = Image.fromarray(np.rint(clipped * 255).astype(np.uint8))
-        if picture.opacity is not None and holds_opacity:
+        image = Image.fromarray(np.rint(clipped * _WHITE_8).astype(np.uint8))
+        if picture.opacity is not None and stores_opacity:
             image.putalpha(Image.fromarray(picture.opacity))
-    with written(path) as file:
+    with atomic_write(path) as file:
         image.save(file, format=name, **({"quality": 95} if name in ("JPEG", "WEBP") else {}))
     return path
-
-
-def _scaled(grey: Array) -> Array:
-    low, high = float(grey.min()), float(grey.max())
-    return (grey - low) / ((high - low) or 1.0)
 
 
 def write_image(path: Path, image: Array) -> Path:
@@ -311,9 +319,9 @@ def write_image(path: Path, image: Array) -> Path:
     Parameters
     ----------
     path : Path
-        Where to.
+        The file to write.
     image : ndarray of shape (rows, columns)
-        Values outside are clipped.
+        Values are clipped to 0 to 1.
 
     Returns
     -------
@@ -322,20 +330,20 @@ def write_image(path: Path, image: Array) -> Path:
     """
     from PIL import Image
 
-    levels = np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
-    with written(path) as file:
+    levels = np.rint(np.clip(image, 0, 1) * _WHITE_8).astype(np.uint8)
+    with atomic_write(path) as file:
         Image.fromarray(levels).save(file, format="PNG")
     return path
 
 
 @contextmanager
-def written(path: Path) -> Iterator[IO[Any]]:
-    """A binary file that takes its place when it is complete, and leaves nothing behind when it is not.
+def atomic_write(path: Path) -> Iterator[IO[Any]]:
+    """Open a temporary binary file that replaces `path` when the block ends, and is deleted if the block raises.
 
     Parameters
     ----------
     path : Path
-        Where the file is to be.
+        The file to write.
 
     Yields
     ------
@@ -345,7 +353,7 @@ def written(path: Path) -> Iterator[IO[Any]]:
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
-        mask = os.umask(0)  # the permissions that an ordinary new file would have
+        mask = os.umask(0)  # mkstemp creates private files; give this one the permissions of an ordinary new file
         os.umask(mask)
         Path(temporary).chmod(0o666 & ~mask)
         Path(temporary).replace(path)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .arrays.backend import Array, from_cpu, to_cpu
-from .files import written
+from .files import atomic_write
 from .spectrum import singular_values, symbol_values
 
 if TYPE_CHECKING:
@@ -226,7 +226,7 @@ def save(path: Path, draw: Callable[..., object], *, panels: int = 1, size: tupl
     """
     figure = Figure(figsize=size, layout="constrained")
     draw(*figure.subplots(1, panels, squeeze=False)[0])
-    with written(path) as file:
+    with atomic_write(path) as file:
         figure.savefig(file, dpi=120, format="png")
     return path
 

@@ -81,7 +81,7 @@ HOMES = {
     },
     "llvmlite": {"engines/kernels/microkernels.py", "threads/fork_join.py", "threads/llvm.py"},
     "matplotlib": {"plot.py"},
-    "typer": {"cli/commands.py", "cli/networks.py", "cli/console.py"},
+    "typer": {"cli/arguments.py", "cli/commands.py", "cli/console.py", "cli/networks.py"},
     "rich": {"cli/commands.py", "cli/networks.py", "cli/console.py", "bench/report.py", "arrays/progress.py"},
     "skimage": {"files.py"},
     "PIL": {"files.py"},

@@ -1,1 +1,1 @@
-"""What the commands do, callable from Python: the demonstration and the deblurring of pictures."""
+"""Applications behind the commands, callable from Python: the demonstration and deblurring."""

@@ -1,33 +1,33 @@
-"""Measurements that anyone can repeat: this package and what it is compared with, in turn, in one run."""
+"""Benchmarks that users can repeat: this package and others, timed in turn in one run."""
 
-from .applying import ApplyLine, apply_lines
-from .builds import build_lines, startup_lines, textbook_line
-from .calibrate import calibrated, keep_costs
-from .coding import coding_lines
-from .extras import extra_lines
+from .applying import WorkloadTimes, measure_workloads
+from .builds import measure_builds, measure_startup, measure_textbook_matrix
+from .calibrate import fit_costs, save_costs
+from .coding import measure_coding
+from .extras import measure_extras
 from .machine import Machine
 from .report import tables
 from .runs import PARTS, Results, run
-from .timing import Line
+from .timing import Comparison
 from .workloads import WORKLOADS, Problem, Workload
 
 __all__ = [
     "PARTS",
     "WORKLOADS",
-    "ApplyLine",
-    "Line",
+    "Comparison",
     "Machine",
     "Problem",
     "Results",
     "Workload",
-    "apply_lines",
-    "build_lines",
-    "calibrated",
-    "coding_lines",
-    "extra_lines",
-    "keep_costs",
+    "WorkloadTimes",
+    "fit_costs",
+    "measure_builds",
+    "measure_coding",
+    "measure_extras",
+    "measure_startup",
+    "measure_textbook_matrix",
+    "measure_workloads",
     "run",
-    "startup_lines",
+    "save_costs",
     "tables",
-    "textbook_line",
 ]

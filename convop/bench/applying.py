@@ -1,11 +1,11 @@
-"""Engines and peers side by side: workloads, dtypes and directions; equal results first, then times."""
+"""Times of engines and peers: workloads, dtypes and directions. Results are compared before anything is timed."""
 
 from __future__ import annotations
 
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -17,39 +17,40 @@ from ..engines import make
 from ..engines.choose import suitable
 from ..engines.costs import predicted
 from .machine import Machine
-from .peers import elements, peers
-from .timing import medians, times_in_turn
+from .peers import cpu_peers, to_flat_numpy
+from .timing import interleaved_times, medians, time_call
 from .workloads import QUICK, WORKLOADS, Problem, Workload
 
-__all__ = ["ApplyLine", "apply_lines", "compared"]
+__all__ = ["WorkloadTimes", "check_agreement", "measure_workloads"]
 
-# What two right results may differ by, over the largest of them.
+# Largest difference of two correct results, relative to the largest element.
 _TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
-# Engines that would take so many times as long as the best are left out; means that take this long get few repeats.
-_HOPELESS = 30.0
+# Engines whose predicted time exceeds the best by this factor are not measured.
+_MAX_SLOWDOWN = 30.0
+# Functions that take longer are timed once, and not in every round.
 _SLOW_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
-class ApplyLine:
-    """One workload in one dtype and direction.
+class WorkloadTimes:
+    """Times of one workload in one dtype and direction.
 
     Attributes
     ----------
     workload, dtype, direction : str
-        What was computed.
+        The computation; the direction is "forward" or "adjoint".
     engine : str
-        What ``engine="auto"`` chose.
+        The engine that ``engine="auto"`` chose.
     seconds : dict of float
         Median seconds of ``"auto"`` and of every engine.
     peers : dict of float
         Median seconds of every peer.
     ratios : dict of float
-        For every peer, the median over repeats of its time over that of ``"auto"``.
+        For every peer, the median over rounds of its time over the time of ``"auto"``.
     share : float
-        Least time that this machine could take, over the time of ``"auto"``.
+        Lower bound of the time on this machine, over the time of ``"auto"``.
     gemm_share : float
-        Rate of multiplications over that of a large matrix product.
+        Rate of multiply-adds over the rate of a large matrix product.
     """
 
     workload: str
@@ -62,123 +63,172 @@ class ApplyLine:
     share: float
     gemm_share: float
 
+    @classmethod
+    def of_times(
+        cls,
+        problem: Problem,
+        direction: str,
+        times: dict[str, list[float]],
+        *,
+        engine: str,
+        engines: Iterable[str],
+        peers: Iterable[str],
+        machine: Machine,
+        least_seconds: float,
+    ) -> WorkloadTimes:
+        """Summarise the times of all rounds, in seconds.
+
+        Parameters
+        ----------
+        problem : Problem
+            The workload and its dtype.
+        direction : {"forward", "adjoint"}
+            The direction.
+        times : dict of list of float
+            Seconds of each round, by engine and peer.
+        engine : str
+            The engine that ``"auto"`` chose.
+        engines, peers : iterable of str
+            The keys of `times` that are engines, and those that are peers.
+        machine : Machine
+            Rates of the machine.
+        least_seconds : float
+            Lower bound of the time on this machine.
+
+        Returns
+        -------
+        WorkloadTimes
+        """
+        median, auto, peers = medians(times), times["auto"], list(peers)
+        ratios = {name: statistics.median(b / a for a, b in zip(auto, times[name], strict=True)) for name in peers}
+        return cls(
+            workload=problem.workload.name,
+            dtype=problem.dtype.name,
+            direction=direction,
+            engine=engine,
+            seconds={name: median[name] for name in engines},
+            peers={name: median[name] for name in peers},
+            ratios=ratios,
+            share=least_seconds / median["auto"],
+            gemm_share=problem.multiplications / median["auto"] / machine.gemm_rate(problem.dtype.itemsize),
+        )
+
     @property
     def fastest_peer(self) -> str | None:
         return min(self.peers, key=self.peers.__getitem__, default=None)
 
     @property
     def ratio(self) -> float:
-        """Time of the fastest peer over that of ``"auto"``: above 1, ``"auto"`` is ahead."""
+        """Time of the fastest peer over the time of ``"auto"``: above 1, ``"auto"`` is faster."""
         return min(self.ratios.values(), default=math.nan)
 
-    @property
-    def over_best(self) -> float:
-        """Time of ``"auto"`` over that of the best engine."""
-        return self.seconds["auto"] / min(self.seconds.values())
-
     def as_dict(self) -> dict[str, Any]:
-        """The measurement as plain values, for JSON."""
+        """Return the attributes, the fastest peer and its ratio as plain values, for JSON."""
         return {**asdict(self), "fastest_peer": self.fastest_peer, "ratio": self.ratio}
 
 
-def apply_lines(
+def measure_workloads(
     machine: Machine,
     *,
     quick: bool = False,
     repeats: int = 7,
     workloads: Sequence[Workload] | None = None,
     dtypes: Sequence[str] = ("float64", "float32"),
-) -> Iterator[ApplyLine]:
-    """Measure workloads with all engines and all installed peers.
+) -> Iterator[WorkloadTimes]:
+    """Time all engines and all installed peers.
 
     Parameters
     ----------
     machine : Machine
-        Rates that the times are compared with.
+        Rates of the machine, from which the lower bounds of the times follow.
     quick : bool
-        Two small workloads, to see that it runs.
+        Use two small workloads, to check that everything runs.
     repeats : int
-        Rounds; fewer where something takes long.
+        Number of rounds; one for functions that take longer than 0.5 seconds.
     workloads : sequence of Workload, optional
-        Others than the usual ones.
+        Workloads other than `WORKLOADS`.
     dtypes : sequence of str
-        Of kernel and input.
+        Dtypes of kernel and input.
 
     Yields
     ------
-    ApplyLine
+    WorkloadTimes
 
     Raises
     ------
     AssertionError
-        If one of them computes something else.
+        If an engine or a peer computes a different result.
     """
     for workload in workloads or (QUICK if quick else WORKLOADS):
         for dtype in dtypes:
-            problem = Problem(workload, np.dtype(dtype))
-            yield from _lines(problem, machine, repeats)
+            yield from _measure_problem(Problem(workload, np.dtype(dtype)), machine, repeats)
 
 
-def _lines(problem: Problem, machine: Machine, repeats: int) -> Iterator[ApplyLine]:
-    spec, x, y = problem.spec, problem.x.ravel(), problem.y.ravel()
-    engines = {name: make(name, spec, problem.kernel) for name in ("auto", *_engines(problem))}
-    others = peers(problem)
-    multiplied = spec.c_out * (spec.c_in // spec.groups) * math.prod(a.taps * a.outputs for a in spec.axes)
-    for direction, (side, given) in {"forward": (0, x), "adjoint": (1, y)}.items():
+def _measure_problem(problem: Problem, machine: Machine, repeats: int) -> Iterator[WorkloadTimes]:
+    x, y = problem.x.ravel(), problem.y.ravel()
+    engines = {name: make(name, problem.spec, problem.kernel) for name in ("auto", *_engines_worth_timing(problem))}
+    pairs = cpu_peers(problem)
+    least = machine.roofline_seconds(problem.multiplications, problem.vector_nbytes, problem.dtype.itemsize)
+    for side, direction in enumerate(("forward", "adjoint")):
         ours: dict[str, Callable[[], Any]] = {
-            name: partial(engine.adjoint if side else engine.forward, given) for name, engine in engines.items()
+            name: partial(engine.adjoint, y) if side else partial(engine.forward, x) for name, engine in engines.items()
         }
-        theirs = {name: pair[side] for name, pair in others.items()}
-        functions = ours | {name: f for name, f in theirs.items() if f is not None}
-        slow = compared(problem, functions)
-        times = times_in_turn({n: f for n, f in functions.items() if n not in slow}, repeats)
-        # What takes long is not run again and again beside what does not: its one time is compared.
+        theirs = {name: function for name, pair in pairs.items() if (function := pair[side]) is not None}
+        functions = ours | theirs
+        slow = check_agreement(problem, functions)
+        times = interleaved_times({n: f for n, f in functions.items() if n not in slow}, repeats)
+        # The single time of a slow function stands for all rounds.
         times |= {name: [seconds] * repeats for name, seconds in slow.items()}
-        middle = medians(times)
-        ratios = {
-            name: statistics.median(b / a for a, b in zip(times["auto"], times[name], strict=True))
-            for name in theirs
-            if name in times
-        }
-        nbytes = sum(spec.shape) * problem.dtype.itemsize
-        least = machine.least_seconds(multiplied, nbytes, problem.dtype.itemsize)
-        rate = machine.gemm64 if problem.dtype.itemsize == 8 else machine.gemm32
-        yield ApplyLine(
-            workload=problem.workload.name,
-            dtype=problem.dtype.name,
-            direction=direction,
+        yield WorkloadTimes.of_times(
+            problem,
+            direction,
+            times,
             engine=engines["auto"].name,
-            seconds={name: middle[name] for name in ours},
-            peers={name: middle[name] for name in theirs if name in middle},
-            ratios=ratios,
-            share=least / middle["auto"],
-            gemm_share=multiplied / middle["auto"] / rate,
+            engines=ours,
+            peers=theirs,
+            machine=machine,
+            least_seconds=least,
         )
 
 
-def _engines(problem: Problem) -> list[str]:
-    """The engines that are worth measuring."""
+def _engines_worth_timing(problem: Problem) -> list[str]:
     seconds = {n: predicted(n, problem.spec, problem.dtype) for n in suitable(problem.spec, problem.dtype)}
     best = min(seconds.values())
-    return [name for name, s in seconds.items() if s <= _HOPELESS * best]
+    return [name for name, s in seconds.items() if s <= _MAX_SLOWDOWN * best]
 
 
-def compared(problem: Problem, functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
-    """Compare all results; returns the seconds of what takes long."""
+def check_agreement(problem: Problem, functions: dict[str, Callable[[], Any]]) -> dict[str, float]:
+    """Check that all functions compute the same result.
+
+    Parameters
+    ----------
+    problem : Problem
+        The workload and its dtype.
+    functions : dict of callable
+        By name; the first result is the reference.
+
+    Returns
+    -------
+    dict of float
+        Seconds of the functions, other than ``"auto"``, that take longer than 0.5 seconds.
+
+    Raises
+    ------
+    AssertionError
+        If a result differs from the reference; the message names the function and the relative error.
+    """
     slow: dict[str, float] = {}
     reference: Array | None = None
     for name, function in functions.items():
         start = time.perf_counter()
-        result = elements(function())
+        result = to_flat_numpy(function())
         seconds = time.perf_counter() - start
         if seconds > _SLOW_SECONDS and name != "auto":
-            start = time.perf_counter()
-            function()  # not the first time: nothing is compiled or planned any more
-            seconds = time.perf_counter() - start
+            # The first call may have compiled or planned something.
+            seconds = time_call(function)
             if seconds > _SLOW_SECONDS:
                 slow[name] = seconds
-        if reference is None:
-            reference = result
+        reference = result if reference is None else reference
         error = float(np.abs(result - reference).max() / np.abs(reference).max())
         if not error <= _TOLERANCE[problem.dtype.name]:
             raise AssertionError(f"{problem.workload.name}, {problem.dtype.name}: {name} differs by {error:.1e}")

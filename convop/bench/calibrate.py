@@ -1,4 +1,4 @@
-"""The costs of the engines on this machine, fitted to measurements: what ``engine="auto"`` goes by."""
+"""Calibrates the cost model of ``engine="auto"`` on this machine: a least-squares fit to measured times."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import scipy.optimize
 from ..engines import make
 from ..engines.choose import suitable
 from ..engines.costs import amounts, costs_file, seconds_per_unit
-from ..files import written
-from .timing import medians, times_in_turn
+from ..files import atomic_write
+from .timing import interleaved_times, medians
 from .workloads import WORKLOADS, Problem, Workload
 
-__all__ = ["SPREAD", "calibrated", "keep_costs"]
+__all__ = ["CALIBRATION_WORKLOADS", "fit_costs", "save_costs"]
 
-# Sizes and shapes around those of the bench, so that no kind of work is known from one workload alone.
-SPREAD = (
+# The workloads of the benchmark and others of similar sizes, so that several workloads determine the cost of each kind of work.
+CALIBRATION_WORKLOADS = (
     *WORKLOADS,
     Workload("blur 200^2 k5", (200, 200), (5, 5), {"padding": "same"}),
     Workload("blur 300^2 k21", (300, 300), (21, 21), {"padding": "same"}),
@@ -51,67 +51,69 @@ SPREAD = (
     Workload("32->32 14^2 k3 stride 2", (32, 14, 14), (32, 32, 3, 3), {"padding": 1, "stride": 2}),
     Workload("32->32 28^2 k3 dilation 2", (32, 28, 28), (32, 32, 3, 3), {"padding": 2, "dilation": 2}),
 )
-_QUICK = SPREAD[15:16] + SPREAD[22:24]
-# What would take longer is not what anybody chooses; it is left out.
-_LONGEST = 0.3
+_QUICK = CALIBRATION_WORKLOADS[15:16] + CALIBRATION_WORKLOADS[22:24]
+# Seconds of a product above which an engine is left out: `auto` never chooses it there.
+_MAX_SECONDS = 0.3
 
 
-def calibrated(
+def fit_costs(
     *, quick: bool = False, repeats: int = 5, progress: Callable[[str], object] = lambda _: None
 ) -> dict[str, Any]:
-    """Measure every engine on a spread of workloads, and fit the seconds of a unit of each kind of work.
+    """Time every engine on many workloads, and fit the seconds per unit of each kind of work.
 
-    The fit is of least squares of relative errors, with no cost below zero.
+    The fit minimises the sum of squared relative errors under the constraint that no cost is negative (nonnegative least
+    squares).
 
     Parameters
     ----------
     quick : bool
-        A few small workloads, to see that it runs.
+        Use a few small workloads, to check that everything runs.
     repeats : int
-        Measurements of each, of which the median counts.
+        Number of rounds, of which the median is used.
     progress : callable
-        Called with the name of each workload.
+        Called with the name of each workload before it is measured.
 
     Returns
     -------
     dict
-        ``"seconds"`` by engine, dtype and kind of work; ``"errors"``, the relative errors of the fit; and where it was
-        measured.
+        ``"seconds"``: seconds per unit by engine, dtype and kind of work; ``"errors"``: median relative error of the fit by
+        engine and dtype; ``"machine"``: the processor architecture.
     """
     measured: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
-    for workload in _QUICK if quick else SPREAD:
+    for workload in _QUICK if quick else CALIBRATION_WORKLOADS:
         progress(workload.name)
         for dtype in ("float64", "float32"):
             problem = Problem(workload, np.dtype(dtype))
             names = suitable(problem.spec, problem.dtype)
-            for (name, direction), seconds in _times(problem, names, repeats).items():
-                work = amounts(name, problem.spec, problem.dtype, adjoint=bool(direction))
+            for (name, adjoint), seconds in _time_engines(problem, names, repeats).items():
+                work = amounts(name, problem.spec, problem.dtype, adjoint=adjoint)
                 measured.setdefault((name, dtype), []).append((work, seconds))
-    seconds_per_unit: dict[str, dict[str, dict[str, float]]] = {
-        name: {} for name in ("csr", "direct", "fft", "gemm", "torch")
-    }
+    fitted: dict[str, dict[str, dict[str, float]]] = {name: {} for name in ("csr", "direct", "fft", "gemm", "torch")}
     errors: dict[str, dict[str, float]] = {}
     for (name, dtype), rows in measured.items():
-        units, error = _fitted(rows)
-        seconds_per_unit[name][dtype] = units
+        units, error = _fit_units(rows)
+        fitted[name][dtype] = units
         errors.setdefault(name, {})[dtype] = error
-    return {"machine": platform.machine(), "errors": errors, "seconds": seconds_per_unit}
+    return {"machine": platform.machine(), "errors": errors, "seconds": fitted}
 
 
-def _times(problem: Problem, names: list[str], repeats: int) -> dict[tuple[str, int], float]:
+def _time_engines(problem: Problem, names: list[str], repeats: int) -> dict[tuple[str, bool], float]:
+    """Return the median seconds of the forward product (key ``(name, False)``) and the adjoint (``(name, True)``)."""
     functions: dict[str, Callable[[], object]] = {}
+    keys: dict[str, tuple[str, bool]] = {}
     spec, x, y = problem.spec, problem.x.ravel(), problem.y.ravel()
     for name in names:
         engine = make(name, spec, problem.kernel)
-        if medians(times_in_turn({"": partial(engine.forward, x)}, 1))[""] > _LONGEST:
+        forward, adjoint = partial(engine.forward, x), partial(engine.adjoint, y)
+        if interleaved_times({name: forward}, 1)[name][0] > _MAX_SECONDS:
             continue
-        functions |= {f"{name} 0": partial(engine.forward, x), f"{name} 1": partial(engine.adjoint, y)}
-    middle = medians(times_in_turn(functions, repeats))
-    return {(key.split()[0], int(key.split()[1])): seconds for key, seconds in middle.items()}
+        functions |= {f"{name} forward": forward, f"{name} adjoint": adjoint}
+        keys |= {f"{name} forward": (name, False), f"{name} adjoint": (name, True)}
+    return {keys[label]: seconds for label, seconds in medians(interleaved_times(functions, repeats)).items()}
 
 
-def _fitted(rows: list[tuple[dict[str, float], float]]) -> tuple[dict[str, float], float]:
-    """Seconds of a unit of each kind, and the median relative error."""
+def _fit_units(rows: list[tuple[dict[str, float], float]]) -> tuple[dict[str, float], float]:
+    """Fit seconds per unit of each kind of work; rows are ``(amounts of work, seconds)``. Returns the median relative error too."""
     kinds = sorted({kind for work, _ in rows for kind in work})
     matrix = np.array([[work.get(kind, 0.0) / seconds for kind in kinds] for work, seconds in rows])
     scale = matrix.max(axis=0)
@@ -120,24 +122,24 @@ def _fitted(rows: list[tuple[dict[str, float], float]]) -> tuple[dict[str, float
     return {kind: float(u) for kind, u in zip(kinds, units / scale, strict=True)}, error
 
 
-def keep_costs(costs: dict[str, Any], path: Path | None = None) -> Path:
-    """Write costs to a file, whole or not at all.
+def save_costs(costs: dict[str, Any], path: Path | None = None) -> Path:
+    """Write fitted costs to a file, and make ``engine="auto"`` read them anew.
 
     Parameters
     ----------
     costs : dict
-        From `calibrated`.
+        From `fit_costs`.
     path : Path, optional
-        By default the user's own file, which ``engine="auto"`` then goes by.
+        By default the user's own file, which ``engine="auto"`` prefers to the package's.
 
     Returns
     -------
     Path
-        Where they are.
+        The file.
     """
     path = costs_file() if path is None else path
     path.parent.mkdir(parents=True, exist_ok=True)
-    with written(path) as file:
+    with atomic_write(path) as file:
         file.write((json.dumps(costs, indent=1) + "\n").encode())
     seconds_per_unit.cache_clear()
     return path

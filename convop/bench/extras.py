@@ -1,8 +1,7 @@
-"""What a table of workloads does not show: tiny inputs, low rank, threads, memory and growth with size."""
+"""Measurements beside the table of workloads: call overhead, low rank, thread scaling, peak memory, growth with size."""
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,78 +13,63 @@ import numpy as np
 from ..arrays.backend import Array
 from ..engines import make
 from ..geometry.spec import ConvSpec
-from ..threads import sizes as parallel
-from .timing import Line, in_turn, medians, times_in_turn
+from ..threads.sizes import chosen_threads, set_num_threads
+from .timing import Comparison, compare, interleaved_times, medians, repeat
 
-__all__ = ["extra_lines"]
+__all__ = ["measure_extras"]
 
 _CALLS = 500
 
 
-def extra_lines(*, quick: bool = False, repeats: int = 7) -> Iterator[Line]:
-    """Measure them.
+def measure_extras(*, quick: bool = False, repeats: int = 7) -> Iterator[Comparison]:
+    """Measure call overhead, kernels of low rank, thread scaling, peak memory, and time per pixel by image size.
 
     Parameters
     ----------
     quick : bool
-        Small sizes, to see that it runs.
+        Use small sizes, to check that everything runs.
     repeats : int
-        Rounds.
+        Number of rounds.
 
     Yields
     ------
-    Line
-        With ratios of time, or of memory where the name says so, that should not exceed the limit.
+    Comparison
+        Of times, or of memory if the name says so.
     """
-    yield _tiny(repeats)
-    yield from _low_rank(128 if quick else 1024, repeats)
-    yield _threads(128 if quick else 1024, repeats)
-    yield from _memory(256 if quick else 4096)
-    yield _growth(64 if quick else 1024, repeats)
+    yield _compare_call_overhead(repeats)
+    yield from _compare_separable(128 if quick else 1024, repeats)
+    yield _compare_rank_search(128 if quick else 1024, repeats)
+    yield _compare_threads(128 if quick else 1024, repeats)
+    yield from _compare_peak_memory(256 if quick else 4096)
+    yield _compare_sizes(64 if quick else 1024, repeats)
 
 
-def _tiny(repeats: int) -> Line:
-    """A 2x2 kernel on a 3x3 image, against the bare product and what PyLops adds to it."""
+def _compare_call_overhead(repeats: int) -> Comparison:
+    """Apply a 2x2 kernel to a 3x3 image, against three products of its matrix plus the overhead of a PyLops operator."""
     from ..operators.conv import Conv
     from ..operators.linear_operator import pylops
 
-    kernel = np.array([[1.0, 2.0], [3.0, 4.0]])
-    A = Conv(kernel, (3, 3))
-    matrix = A.tosparse()
-    dense = pylops.MatrixMult(np.ones((4, 9)))
-    bare = np.ones((4, 9))
+    A = Conv(np.array([[1.0, 2.0], [3.0, 4.0]]), (3, 3))
+    matrix, dense = A.tosparse(), np.ones((4, 9))
+    dense_operator = pylops.MatrixMult(np.ones((4, 9)))
     x, image = np.ones(9), np.ones((3, 3))
-
-    def many(function: Callable[[], object]) -> Callable[[], None]:
-        def run() -> None:
-            for _ in range(_CALLS):
-                function()
-
-        return run
-
-    seconds = times_in_turn(
+    seconds = interleaved_times(
         {
-            "ours": many(lambda: A @ image),
-            "matrix": many(lambda: matrix @ x),
-            "PyLops": many(lambda: dense @ x),
-            "dense": many(lambda: bare @ x),
+            "ours": repeat(lambda: A @ image, _CALLS),
+            "matrix": repeat(lambda: matrix @ x, _CALLS),
+            "PyLops": repeat(lambda: dense_operator @ x, _CALLS),
+            "dense": repeat(lambda: dense @ x, _CALLS),
         },
         repeats,
     )
-    # what PyLops takes for its own work: its operator of a dense matrix, less the product itself
-    rows = zip(seconds["ours"], seconds["matrix"], seconds["PyLops"], seconds["dense"], strict=True)
-    limits = [(ours, 3 * product + pylops - dense) for ours, product, pylops, dense in rows]
-    return Line(
-        "A @ x, image 3^2, 2x2",
-        "3 csr @ x and PyLops' own overhead",
-        statistics.median(a for a, _ in limits) / _CALLS,
-        statistics.median(b for _, b in limits) / _CALLS,
-        statistics.median(a / b for a, b in limits),
-        1.0,
-    )
+    # The overhead of PyLops is the time of its operator of a dense matrix minus the time of the bare product.
+    rows = zip(seconds["matrix"], seconds["PyLops"], seconds["dense"], strict=True)
+    allowed = [(3 * product + operator - bare) / _CALLS for product, operator, bare in rows]
+    ours = [time / _CALLS for time in seconds["ours"]]
+    return Comparison.of_times("A @ x, image 3^2, 2x2", "3 csr @ x and PyLops' own overhead", ours, allowed, limit=1.0)
 
 
-def _low_rank(size: int, repeats: int) -> Iterator[Line]:
+def _compare_separable(size: int, repeats: int) -> Iterator[Comparison]:
     t = np.arange(31) - 15
     gaussian = np.exp(-(t**2) / 50.0)
     kernel = np.outer(gaussian, gaussian) / gaussian.sum() ** 2
@@ -97,45 +81,44 @@ def _low_rank(size: int, repeats: int) -> Iterator[Line]:
         error = np.abs(auto.forward(x) - other.forward(x)).max() / np.abs(other.forward(x)).max()
         if not error <= 1e-13:
             raise AssertionError(f"engine {auto.name} differs from {name} by {error:.1e}")
-        ours, theirs, ratio = in_turn(partial(auto.forward, x), partial(other.forward, x), repeats)
-        yield Line(f"Gaussian blur {size}^2 k31, auto ({auto.name})", f"engine {name}", ours, theirs, ratio, 1 / 4)
-    # a kernel of full rank: what the search for a low one costs, in the time of one product
-    rough = np.random.default_rng(0).standard_normal((31, 31))
-    found = make("auto", spec, rough)
-    by_name = make(found.name, spec, rough)
-
-    def construct(name: str) -> Callable[[], object]:
-        return lambda: make(name, spec, rough)
-
-    making = medians(times_in_turn({"auto": construct("auto"), "name": construct(found.name)}, 5 * repeats))
-    once = medians(times_in_turn({"": partial(by_name.forward, x)}, repeats))[""]
-    yield Line(
-        f"full rank {size}^2 k31: search and product", "product alone", making["auto"] - making["name"] + once, once,
-        1 + (making["auto"] - making["name"]) / once, 1.01,
-    )  # fmt: skip
+        ours, theirs = partial(auto.forward, x), partial(other.forward, x)
+        label = f"Gaussian blur {size}^2 k31, auto ({auto.name})"
+        yield compare(label, f"engine {name}", ours, theirs, repeats=repeats, limit=1 / 4)
 
 
-def _threads(size: int, repeats: int) -> Line:
+def _compare_rank_search(size: int, repeats: int) -> Comparison:
+    """Search a kernel of full rank for a low rank in vain, against one product."""
+    spec = ConvSpec((size, size), (31, 31), padding="same")
+    x = np.random.default_rng(0).standard_normal(size * size)
+    kernel = np.random.default_rng(0).standard_normal((31, 31))
+    chosen = make("auto", spec, kernel).name
+    apply = partial(make(chosen, spec, kernel).forward, x)
+    construct = {"auto": partial(make, "auto", spec, kernel), "chosen": partial(make, chosen, spec, kernel)}
+    construction = medians(interleaved_times(construct, 5 * repeats))
+    search = construction["auto"] - construction["chosen"]
+    product = medians(interleaved_times({"product": apply}, repeats))["product"]
+    name = f"full rank {size}^2 k31: search and product"
+    return Comparison(name, "product alone", search + product, product, 1 + search / product, 1.01)
+
+
+def _compare_threads(size: int, repeats: int) -> Comparison:
     spec = ConvSpec((size, size), (15, 15), padding="same")
     engine = make("direct", spec, np.random.default_rng(0).standard_normal((15, 15)))
     x = np.random.default_rng(1).standard_normal(size * size)
-    before = parallel.chosen_threads()
 
-    def with_threads(count: int) -> Callable[[], Array]:
-        def run() -> Array:
-            parallel.set_num_threads(count)
-            return engine.forward(x)
+    def apply_with(threads: int) -> Array:
+        set_num_threads(threads)
+        return engine.forward(x)
 
-        return run
-
+    two, one = partial(apply_with, 2), partial(apply_with, 1)
+    before = chosen_threads()
     try:
-        two, one, ratio = in_turn(with_threads(2), with_threads(1), repeats)
+        return compare(f"blur {size}^2 k15, two threads", "one thread", two, one, repeats=repeats, limit=1 / 1.6)
     finally:
-        parallel.set_num_threads(before)
-    return Line(f"blur {size}^2 k15, two threads", "one thread", two, one, ratio, 1 / 1.6)
+        set_num_threads(before)
 
 
-_PEAK = """
+_PEAK_MEMORY = """
 import resource, sys
 import numpy as np
 from convop import Conv
@@ -152,24 +135,28 @@ print((peak - before) * (1 if sys.platform == "darwin" else 1024))
 """
 
 
-def _memory(size: int) -> Iterator[Line]:
-    """Peak memory in images, x and the result counted, by a process of its own."""
-    image = 8 * size * size
+def _compare_peak_memory(size: int) -> Iterator[Comparison]:
+    """Measure the peak memory of a new process, in images of x's size; x and the result count."""
+    if sys.platform == "win32":  # pragma: no cover - Windows has no getrusage
+        return
+    image_nbytes = 8 * size * size
     for name in ("A @ x", "A.H @ y"):
-        if sys.platform == "win32":  # pragma: no cover - no such figure there
-            return
-        run = subprocess.run([sys.executable, "-c", _PEAK, str(size), name], check=True, capture_output=True, text=True)
-        images = 1 + int(run.stdout) / image
-        yield Line(f"peak memory of {name}, {size}^2 k7", "8 images", images, 8.0, images / 8, 1.0, unit="images")
+        command = [sys.executable, "-c", _PEAK_MEMORY, str(size), name]
+        nbytes = int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        images = 1 + nbytes / image_nbytes
+        label = f"peak memory of {name}, {size}^2 k7"
+        yield Comparison(label, "8 images", images, 8.0, images / 8, 1.0, unit="images")
 
 
-def _growth(size: int, repeats: int) -> Line:
-    """Time a pixel at four times the side over that at the side."""
+def _compare_sizes(size: int, repeats: int) -> Comparison:
+    """Compare the time per pixel of a blur at four times the side with the time per pixel at the side."""
     kernel = np.random.default_rng(0).standard_normal((7, 7))
 
-    def applied(side: int) -> Callable[[], Any]:
+    def blur(side: int) -> Callable[[], Any]:
         engine = make("auto", ConvSpec((side, side), (7, 7), padding="same"), kernel)
         return partial(engine.forward, np.ones(side * side))
 
-    large, small, ratio = in_turn(applied(4 * size), applied(size), repeats)
-    return Line(f"blur {4 * size}^2 k7, a pixel", f"blur {size}^2", large / 16, small, ratio / 16, 1.5)
+    seconds = interleaved_times({"small": blur(size), "large": blur(4 * size)}, repeats)
+    large = [time / 16 for time in seconds["large"]]
+    name = f"blur {4 * size}^2 k7, a pixel"
+    return Comparison.of_times(name, f"blur {size}^2", large, seconds["small"], limit=1.5)

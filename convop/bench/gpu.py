@@ -1,13 +1,12 @@
-"""Engines and peers on a GPU, timed by its own clock.
+"""Times of engines and peers on a GPU, by the GPU's own clock.
 
-What is timed is put into the GPU's queue while that is kept busy: so times are those of the GPU, and not of the Python
-that calls it. Inputs and outputs are taken in turn from several sets, too many for its caches.
+Work is queued while a waiting kernel keeps the GPU busy, so that times are those of the GPU and not of the Python code that
+queues it. Calls take turns with several sets of inputs and outputs, too many for the GPU's caches.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -16,56 +15,60 @@ from typing import Any
 import numpy as np
 
 from ..arrays.backend import Array, gpu, to_gpu
-from ..cuda.tables import source
+from ..cuda.tables import kernel_source
 from ..engines import make
 from ..engines.gpu import usable
-from .applying import ApplyLine, compared
+from .applying import WorkloadTimes, check_agreement
 from .machine import Machine
-from .peers import Pair, gpu_peers
-from .timing import Line, medians
+from .peers import gpu_peers
+from .timing import Comparison
 from .workloads import QUICK, WORKLOADS, Problem, Workload
 
-__all__ = ["gpu_apply_lines", "gpu_limit_lines", "gpu_machine"]
+__all__ = ["measure_gpu", "measure_gpu_limits", "measure_gpu_workloads"]
 
 # Bytes of all sets of arrays together: several times the second-level cache of a large GPU.
 _SETS_NBYTES = 2**28
-_MOST_SETS = 64
-# Seconds of calls that are timed together, and how many there are at least and at most: a queue has some 1000 places.
-_BURST, _CALLS = 0.005, (5, 50)
-# Cycles for which the GPU waits until the queue is filled: some 20 ms.
-_WAIT = 30_000_000
-# Entries up to which matrices are measured.
-_MATRIX_ENTRIES = 3 * 10**8
+_MAX_SETS = 64
+# Seconds of calls that are timed together, and their minimum and maximum number: a queue holds about 1000 launches.
+_MEASURED, _CALLS = 0.005, (5, 50)
+# Cycles of the waiting kernel, about 20 ms, during which the queue is filled.
+_WAIT_CYCLES = 30_000_000
+# Maximum number of entries of a matrix that is measured.
+_MAX_ENTRIES = 3 * 10**8
 _SIDES = (512, 1024, 2048, 4096)
 _SAME = {"padding": "same"}
 _BLURS = tuple(Workload(f"blur {n}^2 k3", (n, n), (3, 3), _SAME) for n in _SIDES if n != 2048)
-# Of the rate of a copy of as many bytes, and the time of the matrix's product that the direct engine may take.
-_RATE, _OVER_CSR = 0.7, 0.2
+# Limits of the direct engine: its rate over the rate of a copy of as many bytes, its time over the time of the matrix.
+_COPY_RATE, _OVER_CSR = 0.7, 0.2
 
 
 @dataclass(frozen=True)
 class _Problem(Problem):
-    """A workload on the GPU: one kernel, and one of several inputs and outputs."""
+    """A workload on the GPU: number `number` of several sets of an input and an output, with the same kernel."""
 
     number: int = 0
 
-    def _normal(self, seed: int, shape: tuple[int, ...]) -> Array:
-        return to_gpu(super()._normal(seed and seed + 2 * self.number, shape))
-
-    @property
-    def sets(self) -> int:
-        """Sets of arrays that outgrow the caches."""
-        nbytes = sum(self.spec.shape) * self.dtype.itemsize
-        return max(2, min(_MOST_SETS, math.ceil(_SETS_NBYTES / nbytes)))
+    def _random(self, seed: int, shape: tuple[int, ...]) -> Array:
+        return to_gpu(super()._random(seed and seed + 2 * self.number, shape))
 
 
-def gpu_machine(*, quick: bool = False) -> Machine:
-    """The rates of the GPU in use.
+def _problems(workload: Workload, dtype: str) -> list[_Problem]:
+    """Make so many sets of arrays that they outgrow the caches."""
+    first = _Problem(workload, np.dtype(dtype))
+    return [_Problem(workload, first.dtype, n) for n in range(_sets(first.vector_nbytes))]
+
+
+def _sets(nbytes: int) -> int:
+    return max(2, min(_MAX_SETS, math.ceil(_SETS_NBYTES / nbytes)))
+
+
+def measure_gpu(*, quick: bool = False) -> Machine:
+    """Measure the rates of the GPU in use.
 
     Parameters
     ----------
     quick : bool
-        Small arrays, to see that it runs.
+        Use small arrays, to check that everything runs.
 
     Returns
     -------
@@ -74,36 +77,37 @@ def gpu_machine(*, quick: bool = False) -> Machine:
     Raises
     ------
     RuntimeError
-        If there is none; the message says what is missing.
+        If no GPU can be used; the message names the missing part.
     """
     cupy = gpu()
     size = 64 if quick else 8192
     rates = []
     for dtype in ("float64", "float32"):
         a, product = cupy.ones((size, size), dtype), cupy.empty((size, size), dtype)
-        rates.append(size**3 / _seconds(_turns([partial(cupy.matmul, a, a, out=product)])))
+        rates.append(size**3 / _time(_take_turns([partial(cupy.matmul, a, a, out=product)])))
     nbytes = 2**16 if quick else 2**30
     name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())["name"]
     return Machine(rates[0], rates[1], nbytes / _copy_seconds(nbytes), 0, name.decode())
 
 
 @cache
-def _wait() -> Any:
-    return gpu().RawModule(code=source("wait.cu")).get_function("wait")
+def _wait_kernel() -> Any:
+    return gpu().RawModule(code=kernel_source("wait.cu")).get_function("wait")
 
 
-def _seconds(function: Callable[[int], object]) -> float:
-    """Seconds of the GPU for a call, of calls one after another with 0, 1, 2 and so on."""
-    for n in range(_CALLS[0]):  # compiled, planned, its memory taken
+def _time(function: Callable[[int], object]) -> float:
+    """Return the GPU's seconds of a call; the function is called with 0, 1, 2 and so on."""
+    least, most = _CALLS
+    for n in range(least):  # warm-up: compilation, plans, memory
         function(n)
-    once = _timed(function, _CALLS[0])
-    return _timed(function, max(_CALLS[0], min(_CALLS[1], int(_BURST / max(once, _BURST / _CALLS[1])))))
+    once = _time_calls(function, least)
+    return _time_calls(function, max(least, min(most, int(_MEASURED / max(once, _MEASURED / most)))))
 
 
-def _timed(function: Callable[[int], object], calls: int) -> float:
+def _time_calls(function: Callable[[int], object], calls: int) -> float:
     cupy = gpu()
     start, stop = cupy.cuda.Event(), cupy.cuda.Event()
-    _wait()((1,), (1,), (np.int64(_WAIT),))
+    _wait_kernel()((1,), (1,), (np.int64(_WAIT_CYCLES),))
     start.record()
     for n in range(calls):
         function(n)
@@ -113,137 +117,127 @@ def _timed(function: Callable[[int], object], calls: int) -> float:
 
 
 def _copy_seconds(nbytes: int) -> float:
-    """Seconds that a copy takes which reads and writes so many bytes in all."""
+    """Return the seconds of a copy that reads and writes `nbytes` bytes in total."""
     cupy = gpu()
-    count = max(2, min(_MOST_SETS, math.ceil(_SETS_NBYTES / nbytes)))
+    count = _sets(nbytes)
     sources, targets = ([cupy.zeros(nbytes // 8, np.float32) for _ in range(count)] for _ in range(2))
-    return _seconds(lambda n: cupy.copyto(targets[n % count], sources[n % count]))
+    return _time(lambda n: cupy.copyto(targets[n % count], sources[n % count]))
 
 
-def _turns(functions: Sequence[Callable[[], object]]) -> Callable[[int], object]:
+def _take_turns(functions: Sequence[Callable[[], object]]) -> Callable[[int], object]:
+    """Return a function of n that calls number n, modulo their number, of the functions."""
     return lambda n: functions[n % len(functions)]()
 
 
-def _in_turn(functions: dict[str, Callable[[int], object]], repeats: int) -> dict[str, list[float]]:
+def _interleaved_times(functions: dict[str, Callable[[int], object]], repeats: int) -> dict[str, list[float]]:
     times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(repeats):
         for name, function in functions.items():
-            times[name].append(_seconds(function))
+            times[name].append(_time(function))
     return times
 
 
-def gpu_apply_lines(
+def measure_gpu_workloads(
     machine: Machine,
     *,
     quick: bool = False,
     repeats: int = 7,
     workloads: Sequence[Workload] | None = None,
     dtypes: Sequence[str] = ("float64", "float32"),
-) -> Iterator[ApplyLine]:
-    """Measure workloads on the GPU with all engines and all installed peers.
+) -> Iterator[WorkloadTimes]:
+    """Time all engines and all installed peers on the GPU.
 
     Parameters
     ----------
     machine, quick, repeats, workloads, dtypes
-        As in `apply_lines`. The share of the limit is that of a copy of as many bytes, or of a matrix product of as
-        many multiplications.
+        As in `measure_workloads`. The lower bound of the time is that of a copy of as many bytes, or of a matrix product
+        of as many multiply-adds.
 
     Yields
     ------
-    ApplyLine
+    WorkloadTimes
 
     Raises
     ------
     AssertionError
-        If one of them computes something else.
+        If an engine or a peer computes a different result.
     RuntimeError
-        If there is no GPU.
+        If no GPU can be used.
     """
     for workload in workloads or (QUICK if quick else (*_BLURS, *WORKLOADS)):
         for dtype in dtypes:
-            first = _Problem(workload, np.dtype(dtype))
-            yield from _lines([_Problem(workload, first.dtype, n) for n in range(first.sets)], machine, repeats)
+            yield from _measure_problems(_problems(workload, dtype), machine, repeats)
 
 
-def _lines(problems: list[_Problem], machine: Machine, repeats: int) -> Iterator[ApplyLine]:
+def _measure_problems(problems: list[_Problem], machine: Machine, repeats: int) -> Iterator[WorkloadTimes]:
     first = problems[0]
     spec = first.spec
-    names = [name for name in usable() if name != "csr" or spec.nnz <= _MATRIX_ENTRIES]
+    names = [name for name in usable() if name != "csr" or spec.nnz <= _MAX_ENTRIES]
     engines = {name: make(name, spec, first.kernel) for name in ("auto", *names)}
-    others: list[dict[str, Pair]] = [gpu_peers(problem) for problem in problems]
-    multiplied = spec.c_out * (spec.c_in // spec.groups) * math.prod(a.taps * a.outputs for a in spec.axes)
-    copy = _copy_seconds(sum(spec.shape) * first.dtype.itemsize)
-    rate = machine.gemm64 if first.dtype.itemsize == 8 else machine.gemm32
-    for direction, side in {"forward": 0, "adjoint": 1}.items():
-        functions: dict[str, list[Callable[[], Any]]] = {
-            name: [
-                partial(engine.adjoint, p.y.ravel()) if side else partial(engine.forward, p.x.ravel()) for p in problems
-            ]
-            for name, engine in engines.items()
+    pairs = [gpu_peers(problem) for problem in problems]
+    arithmetic = first.multiplications / machine.gemm_rate(first.dtype.itemsize)
+    least = max(_copy_seconds(first.vector_nbytes), arithmetic)
+    for side, direction in enumerate(("forward", "adjoint")):
+        ours: dict[str, list[Callable[[], Any]]] = {
+            name: [_product(engine, direction, problem) for problem in problems] for name, engine in engines.items()
         }
-        theirs = {name: [pairs[name][side] for pairs in others] for name in others[0]}
-        known = {name: [f for f in made if f is not None] for name, made in theirs.items()}
-        known = {name: made for name, made in known.items() if made}
-        compared(first, {name: made[0] for name, made in (functions | known).items()})
-        times = _in_turn({name: _turns(made) for name, made in (functions | known).items()}, repeats)
-        middle = medians(times)
-        yield ApplyLine(
-            workload=first.workload.name,
-            dtype=first.dtype.name,
-            direction=direction,
+        theirs: dict[str, list[Callable[[], Any]]] = {
+            name: [function for pair in pairs if (function := pair[name][side]) is not None] for name in pairs[0]
+        }
+        theirs = {name: functions for name, functions in theirs.items() if functions}
+        check_agreement(first, {name: functions[0] for name, functions in (ours | theirs).items()})
+        times = _interleaved_times({name: _take_turns(fs) for name, fs in (ours | theirs).items()}, repeats)
+        yield WorkloadTimes.of_times(
+            first,
+            direction,
+            times,
             engine=engines["auto"].name,
-            seconds={name: middle[name] for name in functions},
-            peers={name: middle[name] for name in known},
-            ratios={
-                name: statistics.median(b / a for a, b in zip(times["auto"], times[name], strict=True))
-                for name in known
-            },
-            share=max(copy, multiplied / rate) / middle["auto"],
-            gemm_share=multiplied / middle["auto"] / rate,
+            engines=ours,
+            peers=theirs,
+            machine=machine,
+            least_seconds=least,
         )
 
 
-def gpu_limit_lines(*, quick: bool = False, repeats: int = 7) -> Iterator[Line]:
-    """How near the matrix and the direct engine come to a copy of the bytes that they need, on a blur of one channel.
+def _product(engine: Any, direction: str, problem: _Problem) -> Callable[[], Any]:
+    """Return a function that applies the engine to the problem's input, or its adjoint to the problem's output."""
+    if direction == "adjoint":
+        return partial(engine.adjoint, problem.y.ravel())
+    return partial(engine.forward, problem.x.ravel())
+
+
+def measure_gpu_limits(*, quick: bool = False, repeats: int = 7) -> Iterator[Comparison]:
+    """Time the matrix and the direct engine, on a blur of one channel, against a copy of the bytes that they need.
 
     Parameters
     ----------
     quick : bool
-        Small images, to see that it runs.
+        Use small images, to check that everything runs.
     repeats : int
-        Measurements per line.
+        Number of rounds.
 
     Yields
     ------
-    Line
+    Comparison
     """
     for side in (64,) if quick else _SIDES:
         for dtype in ("float32", "float64"):
-            workload = Workload(f"blur {side}^2 k3", (side, side), (3, 3), _SAME)
-            first = _Problem(workload, np.dtype(dtype))
-            problems = [_Problem(workload, first.dtype, n) for n in range(first.sets)]
-            spec = first.spec
-            vectors = sum(spec.shape) * first.dtype.itemsize
-            engines = {name: make(name, spec, first.kernel) for name in ("direct", "csr")}
+            problems = _problems(Workload(f"blur {side}^2 k3", (side, side), (3, 3), _SAME), dtype)
+            first = problems[0]
+            matrix_nbytes = first.spec.matrix_nbytes(first.dtype)
+            needed = {"direct": first.vector_nbytes, "csr": first.vector_nbytes + matrix_nbytes}
+            engines = {name: make(name, first.spec, first.kernel) for name in needed}
             for direction in ("forward", "adjoint"):
-                apply = {
-                    name: _turns(
-                        [
-                            partial(getattr(e, direction), p.x.ravel() if direction == "forward" else p.y.ravel())
-                            for p in problems
-                        ]
-                    )
-                    for name, e in engines.items()
+                functions = {
+                    name: _take_turns([_product(engine, direction, problem) for problem in problems])
+                    for name, engine in engines.items()
                 }
-                times = _in_turn(apply, repeats)
-                needed = {"direct": vectors, "csr": vectors + spec.matrix_nbytes(first.dtype)}
-                work = f"{workload.name} {dtype} {direction}"
+                times = _interleaved_times(functions, repeats)
+                work = f"{first.workload.name} {dtype} {direction}"
                 for name, nbytes in needed.items():
                     copies = [_copy_seconds(nbytes) for _ in range(repeats)]
-                    yield _line(f"{name}, {work}", "a copy of as many bytes", times[name], copies, 1 / _RATE)
-                yield _line(f"direct, {work}", "csr", times["direct"], times["csr"], _OVER_CSR)
-
-
-def _line(name: str, against: str, ours: list[float], theirs: list[float], limit: float) -> Line:
-    ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
-    return Line(name, against, statistics.median(ours), statistics.median(theirs), ratio, limit)
+                    label = f"{name}, {work}"
+                    yield Comparison.of_times(
+                        label, "a copy of as many bytes", times[name], copies, limit=1 / _COPY_RATE
+                    )
+                yield Comparison.of_times(f"direct, {work}", "csr", times["direct"], times["csr"], limit=_OVER_CSR)

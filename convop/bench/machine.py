@@ -1,9 +1,7 @@
-"""What the machine can do at most: multiplications by its BLAS, and memory that is copied."""
+"""Limits of the machine, as in the roofline model: the rate of BLAS matrix products and the bandwidth of a copy."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,20 +9,23 @@ import numpy as np
 
 from ..threads.blocks import run_blocks
 from ..threads.sizes import thread_count
+from .timing import time_call
 
 __all__ = ["Machine"]
+
+_ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Rates of this machine, the best of some repeats.
+    """Rates of this machine, each the best of several rounds.
 
     Attributes
     ----------
     gemm64, gemm32 : float
-        Multiplications with addition a second of a large matrix product, float64 and float32.
+        Fused multiply-adds per second of a large matrix product, in float64 and float32.
     bandwidth : float
-        Bytes a second that a copy reads and writes.
+        Bytes per second that a copy reads and writes.
     threads : int
         Threads of the package's loops; 0 on a GPU.
     device : str
@@ -38,44 +39,43 @@ class Machine:
     device: str = "CPU"
 
     @classmethod
-    def measured(cls, *, quick: bool = False) -> Machine:
-        """Measure.
+    def measure(cls, *, quick: bool = False) -> Machine:
+        """Measure the rates of the CPU.
 
         Parameters
         ----------
         quick : bool
-            Small arrays, to see that it runs.
+            Use small arrays, to check that everything runs.
 
         Returns
         -------
         Machine
         """
         size = 256 if quick else 2048
-        return cls(_gemm(size, "float64"), _gemm(size, "float32"), _copy(2**16 if quick else 2**25), thread_count())
+        elements = 2**16 if quick else 2**25
+        return cls(_gemm_rate(size, "float64"), _gemm_rate(size, "float32"), _copy_rate(elements), thread_count())
 
-    def least_seconds(self, multiplications: float, nbytes: float, itemsize: int) -> float:
-        """What the work takes at least: the longer of its multiplications and its bytes."""
-        return max(multiplications / (self.gemm64 if itemsize == 8 else self.gemm32), nbytes / self.bandwidth)
+    def gemm_rate(self, itemsize: int) -> float:
+        """Return `gemm64` for elements of 8 bytes, `gemm32` for others."""
+        return self.gemm64 if itemsize == 8 else self.gemm32
+
+    def roofline_seconds(self, multiplications: float, nbytes: float, itemsize: int) -> float:
+        """Return the lower bound of a computation's time: the longer of its arithmetic and its memory traffic."""
+        return max(multiplications / self.gemm_rate(itemsize), nbytes / self.bandwidth)
 
 
-def _gemm(size: int, dtype: str) -> float:
+def _gemm_rate(size: int, dtype: str) -> float:
     a = np.random.default_rng(0).standard_normal((size, size)).astype(dtype)
     product = np.empty_like(a)
-    return size**3 / min(_seconds(partial(np.matmul, a, a, out=product)) for _ in range(5))
+    return size**3 / min(time_call(partial(np.matmul, a, a, out=product)) for _ in range(_ROUNDS))
 
 
-def _copy(elements: int) -> float:
+def _copy_rate(elements: int) -> float:
     source, target = np.ones(elements), np.ones(elements)
     threads = thread_count()
 
-    def block(start: int, stop: int) -> None:
+    def copy_block(start: int, stop: int) -> None:
         target[start:stop] = source[start:stop]
 
-    copy = partial(run_blocks, block, elements, threads=threads, blocks=threads)
-    return 2 * source.nbytes / min(_seconds(copy) for _ in range(5))
-
-
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+    copy = partial(run_blocks, copy_block, elements, threads=threads, blocks=threads)
+    return 2 * source.nbytes / min(time_call(copy) for _ in range(_ROUNDS))

@@ -1,7 +1,7 @@
-"""What else applies a convolution: PyTorch, PyLops, SciPy's signal and ndimage, and its sparse matrices.
+"""Other libraries that apply a convolution: PyTorch, PyLops, SciPy's signal, ndimage and sparse matrices, CuPy.
 
-Each as its users would call it, with everything prepared that they can prepare. A peer has no function for a workload
-it does not cover, and none for an adjoint that it does not have.
+Each peer is called as its users call it, with everything prepared that they can prepare beforehand. A peer has no function
+for a workload that it does not support, and none for an adjoint that it does not have.
 """
 
 from __future__ import annotations
@@ -20,28 +20,30 @@ from ..arrays.backend import Array, gpu_module, namespace, on_gpu, to_cpu
 from ..matrix.build import kernel2matrix
 from .workloads import Problem
 
-__all__ = ["Pair", "elements", "gpu_peers", "peers"]
+__all__ = ["ForwardAdjoint", "cpu_peers", "gpu_peers", "to_flat_numpy"]
 
-Pair: TypeAlias = tuple[Callable[[], Any] | None, Callable[[], Any] | None]
+ForwardAdjoint: TypeAlias = tuple[Callable[[], Any] | None, Callable[[], Any] | None]
 
+_UNSUPPORTED: ForwardAdjoint = (None, None)
 _NDIMAGE_MODES = {"zeros": "constant", "circular": "grid-wrap", "reflect": "mirror"}
 _TORCH_MODES = {"zeros": "constant", "circular": "circular", "reflect": "reflect", "replicate": "replicate"}
-# The matrix and its transpose up to so many bytes together.
-_MATRIX_NBYTES = 6 * 2**30
+# Limit in bytes of the matrix and its transpose together.
+_MAX_MATRIX_NBYTES = 6 * 2**30
 
 
-def peers(problem: Problem) -> dict[str, Pair]:
-    """Forward and adjoint of every installed peer that covers a workload, as functions of nothing.
+def cpu_peers(problem: Problem) -> dict[str, ForwardAdjoint]:
+    """Prepare forward and adjoint of every installed peer that supports a workload.
 
     Parameters
     ----------
     problem : Problem
-        What is to be computed.
+        The workload and its data.
 
     Returns
     -------
     dict of (callable or None, callable or None)
-        By name. Results have the elements of the output and of the input, in any shape.
+        By name. The functions take no arguments; their results have the elements of the output and of the input, in any
+        shape.
     """
     found = {
         "SciPy CSR": _csr(problem),
@@ -49,76 +51,83 @@ def peers(problem: Problem) -> dict[str, Pair]:
         "SciPy oaconvolve": _signal(problem, scipy.signal.oaconvolve),
         "SciPy ndimage": _ndimage(problem, scipy.ndimage.correlate),
         "PyLops ConvolveND": _pylops(problem),
-        "PyTorch": _torch(problem) if find_spec("torch") is not None else (None, None),
+        "PyTorch": _torch(problem),
     }
-    return {name: pair for name, pair in found.items() if pair != (None, None)}
+    return {name: pair for name, pair in found.items() if pair != _UNSUPPORTED}
 
 
-def gpu_peers(problem: Problem) -> dict[str, Pair]:
-    """Forward and adjoint of every peer on the GPU that covers a workload, as `peers` has them.
+def gpu_peers(problem: Problem) -> dict[str, ForwardAdjoint]:
+    """Prepare forward and adjoint of every installed peer that supports a workload on the GPU.
 
     Parameters
     ----------
     problem : Problem
-        What is to be computed, with arrays on the GPU.
+        The workload and its data, arrays on the GPU.
 
     Returns
     -------
     dict of (callable or None, callable or None)
+        As from `cpu_peers`.
     """
     signal, ndimage = gpu_module("signal"), gpu_module("ndimage")
     found = {
         "CuPy fftconvolve": _signal(problem, signal.fftconvolve),
         "CuPy oaconvolve": _signal(problem, signal.oaconvolve),
         "CuPy ndimage": _ndimage(problem, ndimage.correlate),
-        "PyTorch": _torch(problem) if find_spec("torch") is not None else (None, None),
+        "PyTorch": _torch(problem),
     }
-    return {name: pair for name, pair in found.items() if pair != (None, None)}
+    return {name: pair for name, pair in found.items() if pair != _UNSUPPORTED}
 
 
-def _csr(problem: Problem) -> Pair:
+def _csr(problem: Problem) -> ForwardAdjoint:
     spec = problem.spec
     nbytes = 2 * spec.matrix_nbytes(problem.dtype)
     free = memory.available()
-    if nbytes > min(_MATRIX_NBYTES, free / 2 if free is not None else _MATRIX_NBYTES):
-        return None, None
+    if nbytes > min(_MAX_MATRIX_NBYTES, free / 2 if free is not None else _MAX_MATRIX_NBYTES):
+        return _UNSUPPORTED
     matrix = kernel2matrix(problem.kernel, spec.input_shape, **spec.parameters())
     transposed = matrix.T.tocsr()
     x, y = problem.x.ravel(), problem.y.ravel()
     return lambda: matrix @ x, lambda: transposed @ y
 
 
-def _signal(problem: Problem, convolve: Callable[..., Array]) -> Pair:
-    """The full convolution, of which the results are a part; a stride takes every so many of them."""
+def _signal(problem: Problem, convolve: Callable[..., Array]) -> ForwardAdjoint:
+    """Slice the output from the full convolution: element ``taps-1-lo + stride*o`` of each axis is output o."""
     spec = problem.spec
-    if not problem.workload.one_channel or spec.padding_mode != "zeros" or max(spec.dilation) > 1:
-        return None, None
+    if not problem.workload.is_single_channel or spec.padding_mode != "zeros" or max(spec.dilation) > 1:
+        return _UNSUPPORTED
     kernel, x, y = problem.kernel, problem.x, problem.y
     xp = namespace(kernel)
-    reverse = xp.flip(kernel)
-    taken = tuple(
+    flipped = xp.flip(kernel)
+    outputs = tuple(
         slice(a.taps - 1 - a.lo, a.taps - 1 - a.lo + (a.outputs - 1) * a.stride + 1, a.stride) for a in spec.axes
     )
-    spread = xp.zeros([(a.outputs - 1) * a.stride + 1 for a in spec.axes], problem.dtype)
-    back = tuple(slice(a.lo, a.lo + a.inputs) for a in spec.axes)
+    upsampled = xp.zeros([(a.outputs - 1) * a.stride + 1 for a in spec.axes], problem.dtype)
+    inputs = tuple(slice(a.lo, a.lo + a.inputs) for a in spec.axes)
 
     def adjoint() -> Array:
-        spread[tuple(slice(None, None, s) for s in spec.stride)] = y
-        full = convolve(spread, kernel)[back]
+        upsampled[tuple(slice(None, None, s) for s in spec.stride)] = y
+        full = convolve(upsampled, kernel)[inputs]
         missing = [(0, n - m) for n, m in zip(spec.input_shape, full.shape, strict=True)]
         padded: Array = xp.pad(full, missing) if any(m for _, m in missing) else full
         return padded
 
-    return lambda: convolve(x, reverse)[taken], adjoint
+    return lambda: convolve(x, flipped)[outputs], adjoint
 
 
-def _ndimage(problem: Problem, correlate: Callable[..., Array]) -> Pair:
+def _is_plain_filter(problem: Problem) -> bool:
+    """Whether the workload is a filter of one channel with output size = input size, stride 1 and dilation 1."""
+    spec = problem.spec
+    same_size = all(a.outputs == a.inputs for a in spec.axes)
+    return problem.workload.is_single_channel and same_size and max(*spec.stride, *spec.dilation) == 1
+
+
+def _ndimage(problem: Problem, correlate: Callable[..., Array]) -> ForwardAdjoint:
     spec = problem.spec
     mode = _NDIMAGE_MODES.get(spec.padding_mode)
-    same = all(a.outputs == a.inputs for a in spec.axes)
-    if not problem.workload.one_channel or mode is None or not same or max(*spec.stride, *spec.dilation) > 1:
-        return None, None
-    # its centre is element k//2, ours element lo
+    if mode is None or not _is_plain_filter(problem):
+        return _UNSUPPORTED
+    # ndimage centres the kernel at element taps//2 + origin, this package at element lo.
     forward_origin = [a.lo - a.taps // 2 for a in spec.axes]
     kernel, x, y = problem.kernel, problem.x, problem.y
 
@@ -126,22 +135,20 @@ def _ndimage(problem: Problem, correlate: Callable[..., Array]) -> Pair:
         return correlate(x, kernel, mode=mode, origin=forward_origin)
 
     if spec.padding_mode == "reflect":
-        return forward, None  # the mirrored filter of a mirrored boundary is not its adjoint
-    reverse = namespace(kernel).flip(kernel)
+        return forward, None  # the flipped filter with a reflected boundary is not the adjoint
+    flipped = namespace(kernel).flip(kernel)
     origin = [a.taps - 1 - a.lo - a.taps // 2 for a in spec.axes]
 
     def adjoint() -> Array:
-        return correlate(y, reverse, mode=mode, origin=origin)
+        return correlate(y, flipped, mode=mode, origin=origin)
 
     return forward, adjoint
 
 
-def _pylops(problem: Problem) -> Pair:
+def _pylops(problem: Problem) -> ForwardAdjoint:
     spec = problem.spec
-    same = all(a.outputs == a.inputs for a in spec.axes)
-    zeros = spec.padding_mode == "zeros"
-    if not problem.workload.one_channel or not zeros or not same or max(*spec.stride, *spec.dilation) > 1:
-        return None, None
+    if spec.padding_mode != "zeros" or not _is_plain_filter(problem):
+        return _UNSUPPORTED
     from ..operators.linear_operator import pylops
 
     offset = tuple(a.taps - 1 - a.lo for a in spec.axes)
@@ -150,29 +157,29 @@ def _pylops(problem: Problem) -> Pair:
             spec.input_shape, np.flip(problem.kernel), offset=offset, dtype=problem.dtype
         )
     except ValueError:
-        return None, None
+        return _UNSUPPORTED
     return lambda: operator @ problem.x, lambda: operator.H @ problem.y
 
 
-def _torch(problem: Problem) -> Pair:
-    """A layer's forward pass, and the backward pass by its input on a recorded graph."""
+def _torch(problem: Problem) -> ForwardAdjoint:
+    """Prepare a layer's forward pass, and the gradient by its input on a recorded graph."""
+    spec = problem.spec
+    if find_spec("torch") is None or spec.ndim > 3 or spec.padding_mode not in _TORCH_MODES:
+        return _UNSUPPORTED
     import torch
 
-    spec = problem.spec
-    if spec.ndim > 3 or spec.padding_mode not in _TORCH_MODES:
-        return None, None
-    extra = () if spec.channels else (1,)
+    channel_axis = () if spec.channels else (1,)
     tensor = torch.from_dlpack if on_gpu(problem.x) else torch.from_numpy
-    x = tensor(problem.x.reshape(1, *extra, *problem.x.shape))
-    y = tensor(problem.y.reshape(1, *extra, *problem.y.shape))
-    kernel = tensor(problem.kernel.reshape(*extra, *extra, *problem.kernel.shape))
+    x = tensor(problem.x.reshape(1, *channel_axis, *problem.x.shape))
+    y = tensor(problem.y.reshape(1, *channel_axis, *problem.y.shape))
+    kernel = tensor(problem.kernel.reshape(*channel_axis, *channel_axis, *problem.kernel.shape))
     convolve = getattr(torch.nn.functional, f"conv{spec.ndim}d")
     mode = _TORCH_MODES[spec.padding_mode]
     padding = [side for pair in reversed(spec.padding) for side in pair]
-    even = spec.padding_mode == "zeros" and all(lo == hi >= 0 for lo, hi in spec.padding)
+    symmetric_zeros = spec.padding_mode == "zeros" and all(lo == hi >= 0 for lo, hi in spec.padding)
 
     def forward(x: Any = x) -> Any:
-        if even:
+        if symmetric_zeros:
             pads: Any = [lo for lo, _ in spec.padding]
         else:
             x, pads = torch.nn.functional.pad(x, padding, mode=mode), 0
@@ -181,22 +188,32 @@ def _torch(problem: Problem) -> Pair:
     leaf = x.clone().requires_grad_(True)
     graph = forward(leaf)
 
-    # On a GPU PyTorch rounds to fewer digits unless told otherwise.
-    exactly = partial(torch.backends.cudnn.flags, enabled=True, benchmark=True, allow_tf32=False)
+    # By default cuDNN rounds float32 to TF32, which has fewer digits.
+    without_tf32 = partial(torch.backends.cudnn.flags, enabled=True, benchmark=True, allow_tf32=False)
 
-    def without_graph() -> Any:
-        with torch.inference_mode(), exactly():
+    def forward_without_graph() -> Any:
+        with torch.inference_mode(), without_tf32():
             return forward()
 
-    def gradient() -> Any:
-        with exactly():
+    def input_gradient() -> Any:
+        with without_tf32():
             return torch.autograd.grad(graph, leaf, y, retain_graph=True)[0]
 
-    return without_graph, gradient
+    return forward_without_graph, input_gradient
 
 
-def elements(result: Any) -> Array:
-    """A result of any peer as a flat array."""
+def to_flat_numpy(result: Any) -> Array:
+    """Convert the result of any peer to a one-dimensional NumPy array.
+
+    Parameters
+    ----------
+    result : array or tensor
+        Of NumPy, CuPy or PyTorch.
+
+    Returns
+    -------
+    ndarray of shape (size,)
+    """
     result = result.detach().cpu() if hasattr(result, "detach") else to_cpu(result)
     array: Array = np.asarray(result).reshape(-1)
     return array

@@ -1,4 +1,4 @@
-"""Measurements as tables for a terminal."""
+"""Formats the results of the benchmark as tables for a terminal."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from rich.table import Column, Table
 
-from .applying import ApplyLine
+from .applying import WorkloadTimes
 from .runs import Results
-from .timing import Line
+from .timing import Comparison
 
-__all__ = ["apply_table", "line_table", "summary", "tables"]
+__all__ = ["applying_table", "comparison_table", "summary", "tables"]
 
 
-def _right(*names: str) -> list[Column]:
+def _right_aligned(*names: str) -> list[Column]:
     return [Column(name, justify="right") for name in names]
 
 
@@ -22,103 +22,121 @@ def _milliseconds(seconds: float) -> str:
     return f"{seconds * 1e3:.3g}" if seconds < 1 else f"{seconds * 1e3:.0f}"
 
 
-def apply_table(lines: Sequence[ApplyLine]) -> Table:
-    """Workloads by engines and peers.
+def applying_table(results: Sequence[WorkloadTimes]) -> Table:
+    """Tabulate the times of engines and peers by workload.
 
     Parameters
     ----------
-    lines : sequence of ApplyLine
-        Measurements.
+    results : sequence of WorkloadTimes
+        The measurements.
 
     Returns
     -------
     rich.table.Table
-        ``"x peer"`` is the time of the fastest peer over that of ``engine="auto"``; the other engines' and peers'
-        milliseconds follow. ``"GEMM"`` is the rate of multiplications over that of a large matrix product, ``"limit"``
-        the least time of this machine over the time taken.
+        ``"x peer"`` is the time of the fastest peer over the time of ``engine="auto"``. ``"GEMM"`` is the rate of
+        multiply-adds over the rate of a large matrix product, ``"limit"`` the lower bound of this machine over the time
+        taken. The last columns have the milliseconds of the other engines and of the peers.
     """
     table = Table(
-        "workload", "", *_right("auto ms"), "engine", *_right("x peer"), "fastest peer", *_right("GEMM", "limit"),
-        "engines ms", "peers ms", title="applying, forward and adjoint",
-    )  # fmt: skip
-    for line in lines:
-        behind = line.ratio < 1
+        "workload",
+        "",
+        *_right_aligned("auto ms"),
+        "engine",
+        *_right_aligned("x peer"),
+        "fastest peer",
+        *_right_aligned("GEMM", "limit"),
+        "engines ms",
+        "peers ms",
+        title="applying, forward and adjoint",
+    )
+    for result in results:
+        colour = "red" if result.ratio < 1 else "green"
         table.add_row(
-            line.workload,
-            f"f{line.dtype[-2:]} {line.direction}",
-            _milliseconds(line.seconds["auto"]),
-            line.engine,
-            f"[{'red' if behind else 'green'}]{line.ratio:.2f}[/]" if line.ratios else "",
-            line.fastest_peer or "",
-            f"{line.gemm_share:.0%}",
-            f"{line.share:.0%}",
-            ", ".join(f"{name} {_milliseconds(s)}" for name, s in line.seconds.items() if name != "auto"),
-            ", ".join(f"{name.removeprefix('SciPy ')} {_milliseconds(s)}" for name, s in line.peers.items()),
+            result.workload,
+            f"f{result.dtype[-2:]} {result.direction}",
+            _milliseconds(result.seconds["auto"]),
+            result.engine,
+            f"[{colour}]{result.ratio:.2f}[/]" if result.ratios else "",
+            result.fastest_peer or "",
+            f"{result.gemm_share:.0%}",
+            f"{result.share:.0%}",
+            ", ".join(f"{name} {_milliseconds(s)}" for name, s in result.seconds.items() if name != "auto"),
+            ", ".join(f"{name.removeprefix('SciPy ')} {_milliseconds(s)}" for name, s in result.peers.items()),
         )
     return table
 
 
-def summary(lines: Sequence[ApplyLine]) -> str:
-    """Geometric means and least of the ratios to the fastest peer, by dtype."""
-    parts = []
-    for dtype in dict.fromkeys(line.dtype for line in lines):
-        ratios = [line.ratio for line in lines if line.dtype == dtype and line.ratios]
-        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
-        parts.append(f"{dtype}: {mean:.2f} times the fastest peer in the geometric mean, {min(ratios):.2f} at least")
-    return "\n".join(parts)
-
-
-def _amount(line: Line, value: float) -> str:
-    return f"{value * 1e3:.4g}" if line.unit == "s" else f"{value:.3g} {line.unit}"
-
-
-def line_table(lines: Sequence[Line]) -> Table:
-    """Single comparisons with what the ratio should not exceed.
+def summary(results: Sequence[WorkloadTimes]) -> str:
+    """Summarise the ratios to the fastest peer: geometric mean and minimum, one line per dtype.
 
     Parameters
     ----------
-    lines : sequence of Line
-        Measurements.
+    results : sequence of WorkloadTimes
+        The measurements.
+
+    Returns
+    -------
+    str
+    """
+    lines = []
+    for dtype in dict.fromkeys(result.dtype for result in results):
+        ratios = [result.ratio for result in results if result.dtype == dtype and result.ratios]
+        mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
+        lines.append(f"{dtype}: {mean:.2f} times the fastest peer in the geometric mean, {min(ratios):.2f} at least")
+    return "\n".join(lines)
+
+
+def comparison_table(comparisons: Sequence[Comparison]) -> Table:
+    """Tabulate comparisons, with the limit of each ratio.
+
+    Parameters
+    ----------
+    comparisons : sequence of Comparison
+        The measurements.
 
     Returns
     -------
     rich.table.Table
     """
-    table = Table("work", *_right("entries", "ms"), "against", *_right("ms", "ratio", "at most"))
-    for line in lines:
-        good = line.ratio <= line.limit
+    table = Table("work", *_right_aligned("entries", "ms"), "against", *_right_aligned("ms", "ratio", "at most"))
+    for comparison in comparisons:
+        colour = "green" if comparison.ratio <= comparison.limit else "red"
         table.add_row(
-            line.name,
-            f"{line.entries / 1e6:.1f} M" if line.entries > 1e5 else "",
-            _amount(line, line.seconds),
-            line.against,
-            _amount(line, line.against_seconds),
-            f"[{'green' if good else 'red'}]{line.ratio:.3g}[/]",
-            f"{line.limit:.3g}",
+            comparison.name,
+            f"{comparison.entries / 1e6:.1f} M" if comparison.entries > 1e5 else "",
+            _with_unit(comparison.seconds, comparison.unit),
+            comparison.against,
+            _with_unit(comparison.against_seconds, comparison.unit),
+            f"[{colour}]{comparison.ratio:.3g}[/]",
+            f"{comparison.limit:.3g}",
         )
     return table
+
+
+def _with_unit(value: float, unit: str) -> str:
+    return f"{value * 1e3:.4g}" if unit == "s" else f"{value:.3g} {unit}"
 
 
 def tables(results: Results) -> Iterator[Table | str]:
-    """All there is to show.
+    """Format all results.
 
     Parameters
     ----------
     results : Results
-        Measurements.
+        From `run`.
 
     Yields
     ------
     rich.table.Table or str
     """
     machine = results.machine
+    device = f"{machine.threads} threads" if machine.threads else machine.device
     yield (
-        f"{f'{machine.threads} threads' if machine.threads else machine.device}; matrix products at {machine.gemm64 / 1e9:.1f} (float64) and "
-        f"{machine.gemm32 / 1e9:.1f} (float32) billion multiplications a second, copies at "
-        f"{machine.bandwidth / 1e9:.1f} GB/s"
+        f"{device}; matrix products at {machine.gemm64 / 1e9:.1f} (float64) and {machine.gemm32 / 1e9:.1f} (float32) "
+        f"billion multiplications a second, copies at {machine.bandwidth / 1e9:.1f} GB/s"
     )
     if results.applying:
-        yield apply_table(results.applying)
+        yield applying_table(results.applying)
         yield summary(results.applying)
-    if results.lines:
-        yield line_table(results.lines)
+    if results.comparisons:
+        yield comparison_table(results.comparisons)

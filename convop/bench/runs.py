@@ -1,4 +1,4 @@
-"""All measurements, or some parts of them."""
+"""Runs the parts of the benchmark, and collects their results."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..geometry.arguments import one_of
-from .applying import ApplyLine, apply_lines
-from .builds import build_lines, startup_lines, textbook_line
-from .coding import coding_lines
-from .extras import extra_lines
-from .gpu import gpu_apply_lines, gpu_limit_lines, gpu_machine
+from .applying import WorkloadTimes, measure_workloads
+from .builds import measure_builds, measure_startup, measure_textbook_matrix
+from .coding import measure_coding
+from .extras import measure_extras
+from .gpu import measure_gpu, measure_gpu_limits, measure_gpu_workloads
 from .machine import Machine
-from .timing import Line
+from .timing import Comparison
 
 __all__ = ["PARTS", "Results", "run"]
 
@@ -22,28 +22,28 @@ PARTS = ("applying", "extras", "building", "coding")
 
 @dataclass(frozen=True)
 class Results:
-    """What was measured.
+    """Results of a run.
 
     Attributes
     ----------
     machine : Machine
         Rates of the machine.
-    applying : list of ApplyLine
+    applying : list of WorkloadTimes
         Engines and peers.
-    lines : list of Line
-        Single comparisons.
+    comparisons : list of Comparison
+        The other parts.
     """
 
     machine: Machine
-    applying: list[ApplyLine] = field(default_factory=list)
-    lines: list[Line] = field(default_factory=list)
+    applying: list[WorkloadTimes] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
 
     def as_dict(self) -> dict[str, Any]:
-        """The measurements as plain values, for JSON."""
+        """Return the results as plain values, for JSON; the comparisons are under ``"lines"``."""
         return {
             "machine": asdict(self.machine),
-            "applying": [line.as_dict() for line in self.applying],
-            "lines": [line.as_dict() for line in self.lines],
+            "applying": [times.as_dict() for times in self.applying],
+            "lines": [comparison.as_dict() for comparison in self.comparisons],
         }
 
 
@@ -55,20 +55,21 @@ def run(
     device: str = "cpu",
     progress: Callable[[str], object] = lambda _: None,
 ) -> Results:
-    """Measure.
+    """Run parts of the benchmark.
 
     Parameters
     ----------
     parts : sequence of {"applying", "extras", "building", "coding"}
-        What is measured.
+        The parts to run.
     quick : bool
-        Small sizes, to see that it runs.
+        Use small sizes, to check that everything runs.
     repeats : int
-        Measurements per line.
+        Number of rounds.
     device : {"cpu", "gpu"}
-        Where. On a GPU the parts are applying, and how near it comes to the GPU's limits.
+        The device. On a GPU, "applying" times engines and peers, "extras" compares with the GPU's limits, and the other
+        parts are empty.
     progress : callable
-        Called with the name of every line when it is done.
+        Called with the name of every measurement when it is complete.
 
     Returns
     -------
@@ -77,27 +78,29 @@ def run(
     Raises
     ------
     RuntimeError
-        If a GPU is asked for that cannot be used; the message says what is missing.
+        If `device` is "gpu" and no GPU can be used; the message names the missing part.
     """
-    gpu = one_of("device", device, ("cpu", "gpu")) == "gpu"
-    results = Results(gpu_machine(quick=quick) if gpu else Machine.measured(quick=quick))
+    on_gpu = one_of("device", device, ("cpu", "gpu")) == "gpu"
+    results = Results(measure_gpu(quick=quick) if on_gpu else Machine.measure(quick=quick))
     if "applying" in parts:
-        for line in (gpu_apply_lines if gpu else apply_lines)(results.machine, quick=quick, repeats=repeats):
-            results.applying.append(line)
-            progress(line.workload)
-    singles: list[Iterator[Line]] = []
-    if gpu and "extras" in parts:
-        singles.append(gpu_limit_lines(quick=quick, repeats=repeats))
-    elif "extras" in parts:
-        singles.append(extra_lines(quick=quick, repeats=repeats))
-    if not gpu and "building" in parts:
-        singles.append(build_lines(quick=quick, repeats=repeats))
-        singles.append(iter([textbook_line(repeats=repeats)]))
-        singles.append(startup_lines(repeats=min(repeats, 2) if quick else repeats))
-    if not gpu and "coding" in parts:
-        singles.append(coding_lines(quick=quick, repeats=repeats))
-    for group in singles:
-        for single in group:
-            results.lines.append(single)
-            progress(single.name)
+        measure = measure_gpu_workloads if on_gpu else measure_workloads
+        for times in measure(results.machine, quick=quick, repeats=repeats):
+            results.applying.append(times)
+            progress(times.workload)
+    for comparison in _comparisons(parts, on_gpu=on_gpu, quick=quick, repeats=repeats):
+        results.comparisons.append(comparison)
+        progress(comparison.name)
     return results
+
+
+def _comparisons(parts: Sequence[str], *, on_gpu: bool, quick: bool, repeats: int) -> Iterator[Comparison]:
+    if "extras" in parts:
+        yield from (measure_gpu_limits if on_gpu else measure_extras)(quick=quick, repeats=repeats)
+    if on_gpu:
+        return
+    if "building" in parts:
+        yield from measure_builds(quick=quick, repeats=repeats)
+        yield measure_textbook_matrix(repeats=repeats)
+        yield from measure_startup(repeats=min(repeats, 2) if quick else repeats)
+    if "coding" in parts:
+        yield from measure_coding(quick=quick, repeats=repeats)

@@ -1,6 +1,6 @@
-"""Times of the same work by several means, called by turns.
+"""Interleaved timing: functions that do the same work are called in turn, in one process.
 
-Every figure is a ratio of times, the median over repeats, because absolute times on a shared machine mean little.
+Results are ratios of times, as medians over rounds, because absolute times on a shared machine vary too much.
 """
 
 from __future__ import annotations
@@ -8,43 +8,43 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["Line", "in_turn", "medians", "times_in_turn"]
+__all__ = ["PAUSE", "WARM_UP", "Comparison", "compare", "interleaved_times", "medians", "repeat", "time_call"]
 
-# Seconds after which OpenBLAS's threads are at rest: they wait actively for more work, for some 70 ms where it was measured.
-_SETTLE = 0.1
-# Seconds for which a function is called before it counts, and for which calls count. After a pause two threads may wake on
-# one core, and it takes some ticks of the system's clock until it moves one of them.
-_WARM, _BURST = 0.03, 0.01
-# Calls of either kind, at least and at most.
-_CALLS = (3, 7)
-# What takes longer is called once before it counts, and counts once.
-_LONG = 0.05
+# Seconds of pause before each function: OpenBLAS's threads spin for more work, for about 70 ms where it was measured.
+PAUSE = 0.1
+# Seconds of warm-up calls, and of measured calls. After a pause two threads may wake on one core; the scheduler takes some
+# ticks of the system's clock to move one of them.
+WARM_UP, _MEASURED = 0.03, 0.01
+# Minimum and maximum number of calls, of warm-up and of measurement.
+_MIN_CALLS, _MAX_CALLS = 3, 7
+# A call of at least this many seconds needs one warm-up call and one measured call.
+_LONG_CALL = 0.05
 
 
 @dataclass(frozen=True)
-class Line:
-    """One measurement.
+class Comparison:
+    """Times of the same work by this package and by a reference.
 
     Attributes
     ----------
     name : str
-        What was done.
+        The work.
     against : str
-        What it is compared with.
+        The reference.
     seconds, against_seconds : float
-        Median times.
+        Median times of this package and of the reference.
     ratio : float
-        Median of the ratios ``seconds/against_seconds`` of single repeats.
+        Median over rounds of the ratios ``seconds/against_seconds``.
     limit : float
-        What the ratio should not exceed.
+        Upper limit that the ratio should keep.
     entries : int
-        Entries of the matrix, 0 where there is none.
+        Number of matrix entries; 0 if the work builds no matrix.
     unit : str
-        Of what was measured, seconds unless said.
+        Unit of `seconds` and `against_seconds`; "s" except in comparisons of memory.
     """
 
     name: str
@@ -56,78 +56,154 @@ class Line:
     entries: int = 0
     unit: str = "s"
 
+    @classmethod
+    def of_times(
+        cls, name: str, against: str, ours: Sequence[float], theirs: Sequence[float], *, limit: float, entries: int = 0
+    ) -> Comparison:
+        """Summarise the times of all rounds, in seconds.
+
+        Parameters
+        ----------
+        name, against, limit, entries
+            As in the attributes.
+        ours, theirs : sequence of float
+            Seconds of each round.
+
+        Returns
+        -------
+        Comparison
+        """
+        ratio = statistics.median(a / b for a, b in zip(ours, theirs, strict=True))
+        return cls(name, against, statistics.median(ours), statistics.median(theirs), ratio, limit, entries)
+
     def as_dict(self) -> dict[str, Any]:
-        """The measurement as plain values, for JSON."""
+        """Return the attributes as plain values, for JSON."""
         return asdict(self)
 
 
-def times_in_turn(functions: dict[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of functions called by turns, after one round to warm up.
+def compare(
+    name: str,
+    against: str,
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    *,
+    repeats: int,
+    limit: float,
+    entries: int = 0,
+    units: int = 1,
+) -> Comparison:
+    """Time two functions in turn.
 
-    Before each there is a pause, as the threads of BLAS and OpenMP libraries go on spinning on the cores of whoever
-    comes next, and a few calls that do not count, as in the loop of a solver. Then the median of some calls counts, or
-    one call that takes long. Each round has an order of its own, so that none always comes after the same one.
+    Parameters
+    ----------
+    name, against, limit, entries
+        As in `Comparison`.
+    ours, theirs : callable
+        The functions, without arguments.
+    repeats : int
+        Number of rounds.
+    units : int
+        Amount of work in a call; the result has the seconds of one unit.
+
+    Returns
+    -------
+    Comparison
+    """
+    seconds = interleaved_times({"theirs": theirs, "ours": ours}, repeats)
+    per_unit = {side: [time / units for time in times] for side, times in seconds.items()}
+    return Comparison.of_times(name, against, per_unit["ours"], per_unit["theirs"], limit=limit, entries=entries)
+
+
+def interleaved_times(functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, list[float]]:
+    """Time functions in turn, after one round of warm-up.
+
+    A pause before each function lets the spinning threads of BLAS and OpenMP libraries come to rest. A few calls follow
+    that are not measured, as in the loop of a solver; then the median of some calls, or one long call, is the time. Each
+    round has a random order, so that no function always follows the same one.
 
     Parameters
     ----------
     functions : dict of callable
-        What is timed, by name.
+        The functions by name.
     repeats : int
-        Rounds.
+        Number of rounds.
 
     Returns
     -------
     dict of list of float
-        By name, in the order of the rounds.
+        Seconds by name, in the order of the rounds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    order, dice = list(functions.items()), random.Random(repeats)
+    order, rng = list(functions.items()), random.Random(repeats)
     for _ in range(repeats + 1):
-        dice.shuffle(order)
+        rng.shuffle(order)
         for name, function in order:
-            time.sleep(_SETTLE)
-            seconds[name].append(_burst(function))
+            time.sleep(PAUSE)
+            seconds[name].append(_time_warm_calls(function))
     return {name: times[1:] for name, times in seconds.items()}
 
 
-def _burst(function: Callable[[], object]) -> float:
-    """Seconds of a call, when it has been called for some time."""
-    warm = [_seconds(function)]
-    while sum(warm) < _WARM or (len(warm) < _CALLS[0] and warm[-1] < _LONG):
-        warm.append(_seconds(function))
-    least, most = _CALLS if warm[-1] < _LONG else (1, 1)
-    calls = min(most, max(least, int(_BURST / max(warm[-1], _BURST / most))))
-    return statistics.median(_seconds(function) for _ in range(calls))
+def _time_warm_calls(function: Callable[[], object]) -> float:
+    """Return the median seconds of a call after warm-up calls."""
+    warm_up = [time_call(function)]
+    while sum(warm_up) < WARM_UP or (len(warm_up) < _MIN_CALLS and warm_up[-1] < _LONG_CALL):
+        warm_up.append(time_call(function))
+    least, most = (_MIN_CALLS, _MAX_CALLS) if warm_up[-1] < _LONG_CALL else (1, 1)
+    calls = min(most, max(least, int(_MEASURED / max(warm_up[-1], _MEASURED / most))))
+    return statistics.median(time_call(function) for _ in range(calls))
 
 
-def _seconds(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    result = function()
-    seconds = time.perf_counter() - start
-    del result  # freeing is not part of the work, and the next one finds the memory free
-    return seconds
-
-
-def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """The median of each."""
-    return {name: statistics.median(times) for name, times in seconds.items()}
-
-
-def in_turn(ours: Callable[[], object], theirs: Callable[[], object], repeats: int) -> tuple[float, float, float]:
-    """Median times of two functions called by turns, and the median of their ratios.
+def time_call(function: Callable[[], object]) -> float:
+    """Return the seconds of one call, without the deallocation of its result.
 
     Parameters
     ----------
-    ours, theirs : callable
-        What is compared.
-    repeats : int
-        Rounds.
+    function : callable
+        Without arguments.
 
     Returns
     -------
-    ours, theirs, ratio : float
+    float
     """
-    seconds = times_in_turn({"theirs": theirs, "ours": ours}, repeats)
-    ratios = [a / b for a, b in zip(seconds["ours"], seconds["theirs"], strict=True)]
-    middle = medians(seconds)
-    return middle["ours"], middle["theirs"], statistics.median(ratios)
+    start = time.perf_counter()
+    result = function()
+    seconds = time.perf_counter() - start
+    del result  # after the clock has stopped, and before the next call allocates
+    return seconds
+
+
+def repeat(function: Callable[[], object], calls: int) -> Callable[[], None]:
+    """Return a function that calls another one many times, for calls shorter than the clock's resolution.
+
+    Parameters
+    ----------
+    function : callable
+        Without arguments.
+    calls : int
+        Number of calls.
+
+    Returns
+    -------
+    callable
+    """
+
+    def loop() -> None:
+        for _ in range(calls):
+            function()
+
+    return loop
+
+
+def medians(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """Return the median time of each function.
+
+    Parameters
+    ----------
+    seconds : dict of list of float
+        From `interleaved_times`.
+
+    Returns
+    -------
+    dict of float
+    """
+    return {name: statistics.median(times) for name, times in seconds.items()}

@@ -1,7 +1,8 @@
-"""The convolutions that are measured: blurs, strides, signals, volumes, and layers of networks."""
+"""Workloads of the benchmark: blurs, strided convolutions, signals, volumes, and layers of neural networks."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -16,16 +17,16 @@ __all__ = ["QUICK", "WORKLOADS", "Problem", "Workload"]
 
 @dataclass(frozen=True)
 class Workload:
-    """A convolution that is measured.
+    """A convolution to measure.
 
     Attributes
     ----------
     name : str
-        What it is.
+        Label of the workload: kind, size, kernel (k) and parameters.
     input_shape, kernel_shape : tuple of int
-        As in :class:`ConvSpec`.
+        As in `ConvSpec`.
     parameters : dict
-        Likewise.
+        The other parameters of `ConvSpec`.
     """
 
     name: str
@@ -38,13 +39,13 @@ class Workload:
         return ConvSpec(self.input_shape, self.kernel_shape, **self.parameters)
 
     @property
-    def one_channel(self) -> bool:
+    def is_single_channel(self) -> bool:
         return len(self.kernel_shape) == len(self.input_shape)
 
 
 @dataclass(frozen=True)
 class Problem:
-    """A workload with numbers: a kernel, an input and an output of one dtype, from a fixed seed."""
+    """A workload with random data of one dtype: a kernel, an input and an output, from fixed seeds."""
 
     workload: Workload
     dtype: np.dtype[Any]
@@ -53,20 +54,31 @@ class Problem:
     def spec(self) -> ConvSpec:
         return self.workload.spec
 
-    def _normal(self, seed: int, shape: tuple[int, ...]) -> Array:
+    def _random(self, seed: int, shape: tuple[int, ...]) -> Array:
         return np.random.default_rng(seed).standard_normal(shape).astype(self.dtype)
+
+    @property
+    def multiplications(self) -> int:
+        """Multiply-adds of a direct evaluation: ``c_out * c_in/groups * prod(taps * outputs)``."""
+        spec = self.spec
+        return spec.c_out * (spec.c_in // spec.groups) * math.prod(a.taps * a.outputs for a in spec.axes)
+
+    @property
+    def vector_nbytes(self) -> int:
+        """Bytes of the input and the output."""
+        return sum(self.spec.shape) * self.dtype.itemsize
 
     @cached_property
     def kernel(self) -> Array:
-        return self._normal(0, self.spec.kernel_shape)
+        return self._random(0, self.spec.kernel_shape)
 
     @cached_property
     def x(self) -> Array:
-        return self._normal(1, self.spec.input_shape)
+        return self._random(1, self.spec.input_shape)
 
     @cached_property
     def y(self) -> Array:
-        return self._normal(2, self.spec.output_shape)
+        return self._random(2, self.spec.output_shape)
 
 
 _SAME = {"padding": "same"}

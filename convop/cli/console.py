@@ -1,4 +1,4 @@
-"""What all commands share: where they print, and how they refuse."""
+"""Terminal output and checks that all commands share: one-line errors, tables, requirements tested before any work."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 
 import typer
 from rich.console import Console
+from rich.table import Column
 
 from ..arrays.backend import gpu
 
-__all__ = ["console", "one_line_errors", "require_gpu", "require_matplotlib", "require_writable"]
+__all__ = ["console", "one_line_errors", "require_gpu", "require_matplotlib", "require_writable", "right_aligned"]
 
 console = Console()
 
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Bad files, shapes and sizes as one line and exit status 2."""
+    """Report errors of files, shapes and sizes as one line on standard error, with exit status 2."""
     try:
         yield
     except (ValueError, TypeError, OSError, MemoryError, OverflowError) as error:
@@ -30,13 +31,13 @@ def one_line_errors() -> Iterator[None]:
 
 
 def require_matplotlib() -> None:
-    """Refuse before any work is done, if pictures are wanted and cannot be drawn."""
+    """Raise ValueError if Matplotlib, which draws the pictures, is not installed."""
     if find_spec("matplotlib") is None:
         raise ValueError("pictures need matplotlib; pip install 'convop[plot]'")
 
 
 def require_gpu() -> None:
-    """Refuse if there is no GPU, saying what is missing."""
+    """Raise ValueError if no GPU can be used; the message names the missing part."""
     try:
         gpu()
     except RuntimeError as error:
@@ -44,13 +45,18 @@ def require_gpu() -> None:
 
 
 def require_writable(name: str, path: Path, *suffixes: str) -> None:
-    """Before any work is done."""
+    """Raise ValueError or OSError if a file of these suffixes cannot be created at `path`; `name` is the option's name."""
     if path.suffix.lower() not in suffixes or path.is_dir():
         raise ValueError(f"{name} must be a {' or '.join(suffixes)} file, got {path}")
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"{name} {path}: there is no folder {path.parent}")
+        raise FileNotFoundError(f"{name} {path}: there is no folder {path.parent}; create it first")
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}."):
             pass
     except OSError as error:
         raise OSError(f"{name} {path} cannot be written: {error.strerror}") from error
+
+
+def right_aligned(*names: str) -> list[Column]:
+    """Return columns of a table that are aligned to the right, as numbers are."""
+    return [Column(name, justify="right") for name in names]

@@ -1,3 +1,5 @@
+"""The demonstration: its operator, its data, its solvers."""
+
 import numpy as np
 import pytest
 
@@ -8,27 +10,27 @@ from convop.testing import dottest
 
 @pytest.fixture(scope="module")
 def problem():
-    return demo.observe(read_photograph(None)[100:228, 150:301])
+    return demo.simulate(read_photograph(None)[100:228, 150:301])
 
 
-def test_the_kernel_has_no_symmetry_and_keeps_the_brightness():
+def test_blur_kernel_has_sum_one_and_no_symmetry():
     kernel = demo.blur_kernel()
     assert kernel.sum() == pytest.approx(1)
     for other in (kernel.T, kernel[::-1], kernel[:, ::-1], kernel[::-1, ::-1]):
         assert np.abs(kernel - other).max() > 0.01
 
 
-def test_the_operator_and_the_data(problem):
+def test_simulate_returns_operator_and_noisy_data(problem):
     assert problem.A.dims == (128, 151)
     assert problem.A.dimsd == problem.data.shape == (64, 76)
     assert dottest(problem.A)
     noise = problem.data - problem.A @ problem.photograph
     assert noise.std() == pytest.approx(0.002, rel=0.05)
-    assert demo.enlarged(problem).shape == problem.A.dims
+    assert demo.upsample(problem).shape == problem.A.dims
 
 
-def test_every_solver_recovers_what_was_lost(problem):
-    before = demo.psnr(demo.enlarged(problem), problem.photograph)
+def test_solvers_raise_psnr_and_call_step_once_per_iteration(problem):
+    before = demo.psnr(demo.upsample(problem), problem.photograph)
     assert [method for method, _ in demo.solvers(problem)] == list(demo.ITERATIONS)
     for method, solve in demo.solvers(problem):
         steps = []
@@ -38,12 +40,12 @@ def test_every_solver_recovers_what_was_lost(problem):
         assert recovery.psnr > before + 2
         assert recovery.psnr == demo.psnr(recovery.image, problem.photograph)
         assert 5 < recovery.iterations <= demo.ITERATIONS[method]
-        assert abs(len(steps) - recovery.iterations) <= 1  # the bar moves once an iteration
+        assert abs(len(steps) - recovery.iterations) <= 1
         assert recovery.seconds > 0
 
 
-def test_psnr():
+def test_psnr_of_equal_shifted_and_clipped_images():
     image = np.full((4, 4), 0.5)
     assert demo.psnr(image, image) == np.inf
     assert demo.psnr(image + 0.1, image) == pytest.approx(20)
-    assert demo.psnr(image + 9, image) == pytest.approx(10 * np.log10(4))  # what is seen is clipped to 1
+    assert demo.psnr(image + 9, image) == pytest.approx(10 * np.log10(4))  # values are clipped to 1
