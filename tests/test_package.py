@@ -1,4 +1,4 @@
-"""What the package shows, what it loads and when, and which file names which optional dependency."""
+"""Public names, modules loaded on import, and the files that import each dependency."""
 
 import ast
 import json
