@@ -7,8 +7,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ..arrays.backend import Array
 from .admm import AdmmState
-from .alternation import alternate
-from .filter_update import as_columns, least_squares_filters, normalise_planes, scale_maps
+from .alternation import alternate, as_columns, least_squares_filters, normalise_planes, scale_maps
 from .problem import Problem
 
 __all__ = ["recentre_filters", "reinitialise_dead_filters"]

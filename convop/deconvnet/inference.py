@@ -81,7 +81,7 @@ def infer_codes(filters: Array, images: Array, lam: float, p: float, options: So
         problem = Problem.from_images(filters, images[group], lam, p)
         for block in _memory_blocks(problem, maps.nbytes):
             part, at = problem.select(block), group[block]
-            found = _minimise(part, options)
+            found = (_minimise_convex if p == 1 else _minimise_nonconvex)(part, options)
             w, minimum = _better(part, found.w, part.zeros)
             # Rounding may put the objective below the bound.
             gap[at] = np.maximum(minimum - found.bound, 0) / np.where(minimum > 0, minimum, 1)
@@ -131,16 +131,12 @@ def _reason(p: float, gap: Array, iterations: int, converged: bool, maxiter: int
         return (
             "zero is the solution: the penalty of any map exceeds what it saves in the data term"
             if p == 1
-            else "zero is the result, a local minimum: no better one was found"
+            else "zero is a local minimum, and no better minimum was found"
         )
     ended = "converged" if converged else f"stopped after maxiter={maxiter} iterations"
     if p == 1:
         return f"{ended}: within {float(gap.max()):.2g} of the minimum"
     return "settled in a local minimum" if converged else ended
-
-
-def _minimise(problem: Problem, options: SolverOptions) -> _Solution:
-    return (_minimise_convex if problem.p == 1 else _minimise_nonconvex)(problem, options)
 
 
 def _minimise_nonconvex(problem: Problem, options: SolverOptions) -> _Solution:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import numpy as np
 import numpy.typing as npt
 
 from ..arrays.backend import Array
@@ -11,6 +12,7 @@ from ..geometry.arguments import at_least_one, per_axis, positive
 from .estimator import Estimator
 from .half_quadratic import BETAS
 from .inference import Codes, infer_codes
+from .learning import LearnedFilters, learn_filters, random_filters
 from .options import SolverOptions
 from .proximal import checked_power
 
@@ -88,6 +90,10 @@ class DeconvLayer(Estimator):
 
     def _options(self) -> SolverOptions:
         return SolverOptions.from_arguments(checked_power(self.p), self.solver, self.betas, self.cg_iterations)
+
+    def _learn(self, table: Array, images: Array, rng: np.random.Generator) -> Iterator[LearnedFilters]:
+        first = random_filters(table, self._filter_shape(), images.dtype, rng)
+        return learn_filters(first, table, images, float(self.lam), float(self.p), self.cg_iterations, self.n_epochs)
 
     def _infer(self, filters: Array, images: Array) -> Codes:
         return infer_codes(filters.astype(images.dtype), images, float(self.lam), float(self.p), self._options())

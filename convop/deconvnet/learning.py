@@ -11,9 +11,8 @@ import numpy as np
 from ..arrays.backend import Array
 from ..arrays.memory import require
 from .admm import admm_initialise
-from .alternation import alternate
+from .alternation import alternate, normalise_planes
 from .filter_moves import recentre_filters, reinitialise_dead_filters
-from .filter_update import normalise_planes
 from .problem import WORKING_ARRAYS, Problem
 
 __all__ = ["LearnedFilters", "learn_filters", "random_filters"]
@@ -51,7 +50,7 @@ def random_filters(table: Array, size: tuple[int, int], dtype: np.dtype[Any], rn
 
 
 def learn_filters(
-    filters: Array, table: Array, images: Array, *, lam: float, p: float, cg_iterations: int, epochs: int
+    filters: Array, table: Array, images: Array, lam: float, p: float, cg_iterations: int, epochs: int
 ) -> Iterator[LearnedFilters]:
     """Learns filters from images; the cost does not rise from one epoch to the next.
 

@@ -21,7 +21,6 @@ from .connectivity import connection_table
 from .estimator import Estimator
 from .images import as_images, real_array
 from .layer import DeconvLayer
-from .learning import learn_filters, random_filters
 
 __all__ = ["DeconvNet"]
 
@@ -87,10 +86,7 @@ class DeconvNet(Estimator):
         self.rng = rng
 
     def fit(
-        self,
-        images: npt.ArrayLike,
-        callback: Callable[[int, int, float], object] | None = None,
-        progress: bool = False,
+        self, images: npt.ArrayLike, callback: Callable[[int, int, float], object] | None = None, progress: bool = False
     ) -> Self:
         """Learn the filters of all layers, one layer after the other.
 
@@ -136,26 +132,25 @@ class DeconvNet(Estimator):
         history: list[list[float]] = []
         epochs = sum(layer.n_epochs for layer in layers)
         with counting("epochs", epochs) if boolean("progress", progress) else nullcontext() as advance:
-
-            def report(number: int, epoch: int, cost: float) -> None:
-                if advance is not None:
-                    advance(f"layer {number + 1}, cost {cost:.4g}")
-                if callback is not None:
-                    callback(number, epoch, cost)
-
             for number, (layer, table) in enumerate(zip(layers, tables, strict=True)):
-                bank, costs, maps_are_zero = _fit_layer(number, layer, table, data, generator, report)
-                if maps_are_zero:
+                costs: list[float] = []
+                for epoch, learned in enumerate(layer._learn(table, data, generator)):
+                    costs.append(learned.cost)
+                    if advance is not None:
+                        advance(f"layer {number + 1}, cost {learned.cost:.4g}")
+                    if callback is not None:
+                        callback(number, epoch, learned.cost)
+                if learned.maps_are_zero:
                     remedy = "Give it a larger lam" if data.any() else "Give it images that are not zero"
                     warnings.warn(
-                        f"all maps of layer {number + 1} of {len(layers)} are zero, and its filters are still the random first "
-                        f"ones: with lam={layer.lam:g} and p={layer.p:g} no map is worth its penalty. {remedy}",
+                        f"all maps of layer {number + 1} of {len(layers)} are zero, and its filters are still random noise: "
+                        f"with lam={layer.lam:g} and p={layer.p:g} no map is worth its penalty. {remedy}",
                         stacklevel=2,
                     )
-                filters.append(bank)
+                filters.append(learned.filters)
                 history.append(costs)
                 if number + 1 < len(layers):
-                    data = _infer_layer(number, layer, bank, data)
+                    data = _infer_layer(number, layer, learned.filters, data)
         # All attributes at once: a fit that fails leaves the network unchanged.
         self.filters_, self.connectivity_, self.cost_history_ = filters, tables, history
         return self
@@ -297,33 +292,6 @@ class DeconvNet(Estimator):
         if shapes != [(layer.n_maps, *layer._filter_shape()) for layer in self._checked_layers()]:
             raise ValueError("this DeconvNet has other layers than those that were fitted: call fit again")
         return self.filters_
-
-
-def _fit_layer(
-    number: int,
-    layer: DeconvLayer,
-    table: Array,
-    images: Array,
-    generator: np.random.Generator,
-    report: Callable[[int, int, float], object],
-) -> tuple[Array, list[float], bool]:
-    """Returns the learned filters of a layer, its cost after each epoch, and whether all its maps are zero."""
-    costs: list[float] = []
-    first = random_filters(table, layer._filter_shape(), images.dtype, generator)
-    for epoch, learned in enumerate(
-        learn_filters(
-            first,
-            table,
-            images,
-            lam=float(layer.lam),
-            p=float(layer.p),
-            cg_iterations=layer.cg_iterations,
-            epochs=layer.n_epochs,
-        )
-    ):
-        costs.append(learned.cost)
-        report(number, epoch, learned.cost)
-    return learned.filters, costs, learned.maps_are_zero
 
 
 def _infer_layer(number: int, layer: DeconvLayer, filters: Array, images: Array) -> Array:

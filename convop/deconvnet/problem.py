@@ -57,7 +57,7 @@ class Problem:
         """Maps of shape ``(I, K1, h, w)`` in the unit of the images that were given to `from_images`."""
         return scale_by_power_of_two(self.shape_maps(w), self.map_exponent)
 
-    def unscale_objective(self, objective: Array) -> Array:
+    def unscale_objective(self, objective: Array | float) -> Array:
         """Objectives in the unit of the images that were given to `from_images`."""
         return np.asarray(objective * np.exp2(self.p * self.map_exponent))
 

@@ -42,15 +42,15 @@ def test_layer_rejects_parameters_that_are_not_numbers():
 def test_parameters_of_layer_reach_solvers(monkeypatch):
     learning, inference = [], []
 
-    def learn(*arguments, **options):
+    def learn(filters, table, images, *options):
         learning.append(options)
-        return learn_filters(*arguments, **options)
+        return learn_filters(filters, table, images, *options)
 
     def infer(filters, images, lam, p, options):
         inference.append((lam, p, options))
         return infer_codes(filters, images, lam, p, options)
 
-    monkeypatch.setattr("convop.deconvnet.net.learn_filters", learn)
+    monkeypatch.setattr("convop.deconvnet.layer.learn_filters", learn)
     monkeypatch.setattr("convop.deconvnet.layer.infer_codes", infer)
     layers = [
         DeconvLayer(3, 3, lam=4.0, p=1.0, n_epochs=1, solver="hqs", betas=(3, 40.0), cg_iterations=3),
@@ -58,10 +58,7 @@ def test_parameters_of_layer_reach_solvers(monkeypatch):
     ]
     images = noise_images(1)
     DeconvNet(layers).fit(images).infer(images)
-    assert learning == [
-        {"lam": 4.0, "p": 1.0, "cg_iterations": 3, "epochs": 1},
-        {"lam": 6.0, "p": 0.7, "cg_iterations": 2, "epochs": 2},
-    ]
+    assert learning == [(4.0, 1.0, 3, 1), (6.0, 0.7, 2, 2)]  # lam, p, cg_iterations, epochs
     first = (4.0, 1.0, SolverOptions(solver="hqs", betas=(3.0, 40.0), cg_iterations=3, rtol=1e-3, maxiter=1000))
     assert inference[:2] == [first, first]
     assert inference[2] == (6.0, 0.7, SolverOptions(solver="admm", betas=BETAS, cg_iterations=2))
