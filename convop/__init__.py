@@ -33,7 +33,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-# PyLops takes seconds to import where PyTorch is installed: what needs it is loaded on first use.
+# PyLops takes seconds to import where PyTorch is installed, so names that need it are loaded on first use.
 _LAZY = {
     "Conv": "operators.conv",
     "ConvFilter": "operators.conv_filter",

@@ -1,4 +1,4 @@
-"""Kernels of blurs that photographs have."""
+"""Blur kernels of photographs: Gaussian blur, and motion blur along a line."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from .arrays.backend import Array
 
 __all__ = ["gaussian", "gaussian_shape", "motion", "motion_shape"]
 
-# A Gaussian is cut off so many standard deviations from its centre, where it is below 4e-4 of its peak.
+# A Gaussian is truncated at this many standard deviations from its centre, where it is below 4e-4 of its peak.
 _DEVIATIONS = 4
-# Points of a streak for each pixel of its length.
+# Sample points of a motion path for each pixel of its length.
 _POINTS_PER_PIXEL = 32
 
 
 def gaussian(sigma: float) -> Array:
-    """A Gaussian blur.
+    """Returns the kernel of a Gaussian blur.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def gaussian(sigma: float) -> Array:
     Returns
     -------
     ndarray of shape ``(2 r + 1, 2 r + 1)``
-        With ``r = ceil(4 sigma)``, non-negative, sum 1.
+        With ``r = ceil(4 sigma)``; non-negative, sum 1.
 
     Raises
     ------
@@ -39,15 +39,15 @@ def gaussian(sigma: float) -> Array:
     >>> gaussian(1.0).shape
     (9, 9)
     """
-    reach = gaussian_shape(sigma)[0] // 2
-    with np.errstate(over="ignore"):  # of a sigma that is next to nothing
-        along = np.exp(-((np.arange(-reach, reach + 1) / sigma) ** 2) / 2)
-    along /= along.sum()
-    return np.outer(along, along)
+    radius = gaussian_shape(sigma)[0] // 2
+    with np.errstate(over="ignore"):  # squares overflow for a tiny sigma
+        profile = np.exp(-((np.arange(-radius, radius + 1) / sigma) ** 2) / 2)
+    profile /= profile.sum()
+    return np.outer(profile, profile)
 
 
 def gaussian_shape(sigma: float) -> tuple[int, int]:
-    """The shape that `gaussian` gives.
+    """Returns the shape of the kernel that `gaussian` returns.
 
     Parameters
     ----------
@@ -65,24 +65,24 @@ def gaussian_shape(sigma: float) -> tuple[int, int]:
 
 
 def motion(length: float, angle: float) -> Array:
-    """The streak of a camera that moves evenly along a line.
+    """Returns the kernel of a camera that moves at constant speed along a line.
 
     Parameters
     ----------
     length : float
-        Length of the streak in pixels, at least 1.
+        Length of the line in pixels, at least 1.
     angle : float
-        Direction in degrees, counterclockwise from the horizontal, as the image is seen.
+        Direction in degrees, counterclockwise from the horizontal as the image is displayed.
 
     Returns
     -------
     ndarray of shape ``(2 r + 1, 2 s + 1)``
-        As large as the streak needs, non-negative, sum 1: each pixel has the share of the streak that lies in it.
+        Just large enough for the line; non-negative, sum 1: each pixel holds the share of the line within it.
 
     Raises
     ------
     ValueError
-        If `length` or `angle` is not such a number.
+        If `length` is less than 1, or a number is not finite.
 
     Examples
     --------
@@ -91,20 +91,20 @@ def motion(length: float, angle: float) -> Array:
     """
     rows, columns = motion_shape(length, angle)
     count = _points(length)
-    along = ((np.arange(count) + 0.5) / count - 0.5) * length
-    row, column = (along * part for part in _direction(angle))
+    position = ((np.arange(count) + 0.5) / count - 0.5) * length
+    row, column = (position * component for component in _direction(angle))
     kernel = np.zeros((rows, columns))
     np.add.at(kernel, (np.rint(row).astype(int) + rows // 2, np.rint(column).astype(int) + columns // 2), 1.0)
     return np.asarray(kernel / kernel.sum())
 
 
 def motion_shape(length: float, angle: float) -> tuple[int, int]:
-    """The shape that `motion` gives.
+    """Returns the shape of the kernel that `motion` returns.
 
     Parameters
     ----------
     length : float
-        Length of the streak in pixels, at least 1.
+        Length of the line in pixels, at least 1.
     angle : float
         Direction in degrees.
 
@@ -117,7 +117,7 @@ def motion_shape(length: float, angle: float) -> tuple[int, int]:
     if not math.isfinite(angle):
         raise ValueError(f"angle must be a number of degrees, got {angle!r}")
     furthest = (0.5 - 0.5 / _points(length)) * length
-    rows, columns = (2 * max(0, math.ceil(abs(furthest * part) - 0.5)) + 1 for part in _direction(angle))
+    rows, columns = (2 * max(0, math.ceil(abs(furthest * component) - 0.5)) + 1 for component in _direction(angle))
     return rows, columns
 
 
@@ -126,6 +126,7 @@ def _points(length: float) -> int:
 
 
 def _direction(angle: float) -> tuple[float, float]:
-    """Down and to the right. Rows count downwards; what rounding leaves of a multiple of a quarter turn is nothing."""
+    """Returns the unit vector (row, column) of an angle. Rows count downwards."""
     radians = math.radians(angle)
+    # Rounds away what is left of the sine or cosine of a multiple of a quarter turn.
     return round(-math.sin(radians), 12), round(math.cos(radians), 12)

@@ -1,4 +1,4 @@
-"""Pictures of operators: Axes in, Axes out."""
+"""Plots of operators, kernels, spectra and network filters with Matplotlib."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from .arrays.backend import Array, from_cpu, to_cpu
+from .arrays.backend import Array, as_cpu_operator, to_cpu
 from .files import atomic_write
 from .spectrum import singular_values, symbol_values
 
@@ -19,21 +19,21 @@ if TYPE_CHECKING:
 
 __all__ = ["image", "kernel", "matrix", "patterns", "save", "spectrum"]
 
-# Matrices up to so many rows and columns are drawn entry by entry, larger ones as a picture of this size.
+# Matrices up to this many rows and columns are drawn entry by entry, larger matrices as an image of this size.
 _PIXELS = 512
-# Up to so many singular values are drawn as dots, more as a line.
+# Up to this many singular values are drawn as dots, more of them as a line.
 _DOTS = 400
 
 
 def matrix(A: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw the matrix of an operator: red for positive entries, blue for negative ones, white for none.
+    """Draws the matrix of an operator: positive entries red, negative entries blue, entries that are not stored white.
 
     Parameters
     ----------
     A : Conv, ConvTranspose, ConvFilter or scipy.sparse array
-        What to draw. Of a complex matrix the modulus is drawn.
+        Operator or matrix. Of a complex matrix the moduli are drawn.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; by default the current axes.
+        Axes to draw into; by default the current ones.
 
     Returns
     -------
@@ -41,8 +41,8 @@ def matrix(A: Any, *, ax: Axes | None = None) -> Axes:
 
     Notes
     -----
-    Colours go by the square root, so that small entries are seen beside large ones. A pixel of a large matrix stands for many entries and shows the one largest in modulus, so that no part
-    of the structure gets lost.
+    Colours follow the square roots of the entries, so that small entries are visible beside large ones. A pixel of a
+    large matrix covers many entries and shows that of largest modulus, so that the whole structure stays visible.
 
     Examples
     --------
@@ -50,8 +50,8 @@ def matrix(A: Any, *, ax: Axes | None = None) -> Axes:
     >>> matplotlib.use("agg")
     >>> ax = convop.plot.matrix(convop.Conv([[1, 2], [3, 4]], (3, 3)))
     """
-    sparse = from_cpu(A.tosparse() if hasattr(A, "tosparse") else A)
-    image = _condensed(sparse.tocoo())
+    sparse = as_cpu_operator(A.tosparse() if hasattr(A, "tosparse") else A)
+    image = _condense(sparse.tocoo())
     image = np.sign(image) * np.sqrt(np.abs(image))
     limit = float(np.nanmax(np.abs(image), initial=0.0)) or 1.0
     ax = _axes(ax)
@@ -70,14 +70,14 @@ def matrix(A: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def kernel(A: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw the kernel of an operator; channels side by side, further dimensions as slices.
+    """Draws the kernel of an operator: channels side by side, further dimensions as slices.
 
     Parameters
     ----------
     A : Conv or ConvTranspose
         The operator.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; by default the current axes.
+        Axes to draw into; by default the current ones.
 
     Returns
     -------
@@ -102,16 +102,16 @@ def kernel(A: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def patterns(net: DeconvNet, layer: int, *, ax: Axes | None = None) -> Axes:
-    """Draw what one element of each map of a deconvolutional network makes of the image.
+    """Draws the pattern that a single element of each feature map of a deconvolutional network adds to the image.
 
     Parameters
     ----------
     net : convop.deconvnet.DeconvNet
-        Fitted.
+        A fitted network.
     layer : int
-        The layer, from 0.
+        Number of the layer, from 0.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; by default the current axes.
+        Axes to draw into; by default the current ones.
 
     Returns
     -------
@@ -119,8 +119,8 @@ def patterns(net: DeconvNet, layer: int, *, ax: Axes | None = None) -> Axes:
 
     Notes
     -----
-    One pattern a map, each over its largest modulus; of images in three colours in colour, of other numbers of channels
-    one channel below the other.
+    There is one pattern per map, divided by its largest modulus. Patterns of three channels are drawn in colour; for
+    other numbers of channels, one channel is drawn below the other.
 
     Examples
     --------
@@ -147,14 +147,14 @@ def patterns(net: DeconvNet, layer: int, *, ax: Axes | None = None) -> Axes:
 
 
 def spectrum(A: Any, *, ax: Axes | None = None) -> Axes:
-    """Draw the singular values of an operator, largest first, over those of its symbol on a uniform grid of angles.
+    """Draws the singular values of an operator, largest first, and those of its symbol on a uniform grid of angles.
 
     Parameters
     ----------
     A : Conv or ConvTranspose
-        The operator; all its singular values are computed.
+        The operator, of which all singular values are computed.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; by default the current axes.
+        Axes to draw into; by default the current ones.
 
     Returns
     -------
@@ -162,9 +162,9 @@ def spectrum(A: Any, *, ax: Axes | None = None) -> Axes:
 
     Notes
     -----
-    The larger the input, the closer are the two, whatever the boundary: see `convop.spectrum.symbol`. With a stride,
-    the symbol is that of its blocks, in which as many frequencies are folded together. For a circular boundary the two
-    are the same.
+    The larger the input, the closer are the two curves, for any boundary: see `convop.spectrum.symbol`. With a stride,
+    the symbol is a matrix of polyphase components, in which aliased frequencies are combined. For a circular boundary
+    the two curves are equal.
 
     Examples
     --------
@@ -186,14 +186,14 @@ def spectrum(A: Any, *, ax: Axes | None = None) -> Axes:
 
 
 def image(values: Array, *, ax: Axes | None = None) -> Axes:
-    """Draw grey values between 0, black, and 1, white.
+    """Draws an image of grey values from 0, black, to 1, white.
 
     Parameters
     ----------
     values : ndarray of shape (rows, columns)
         The image.
     ax : matplotlib.axes.Axes, optional
-        Where to draw; by default the current axes.
+        Axes to draw into; by default the current ones.
 
     Returns
     -------
@@ -206,18 +206,18 @@ def image(values: Array, *, ax: Axes | None = None) -> Axes:
 
 
 def save(path: Path, draw: Callable[..., object], *, panels: int = 1, size: tuple[float, float] = (8, 5)) -> Path:
-    """Write a PNG file of one or more panels side by side.
+    """Writes a PNG file of one or more panels side by side.
 
     Parameters
     ----------
     path : Path
-        Where to.
+        The file.
     draw : callable
-        Called with the Axes of each panel.
+        Called with the Axes of all panels, one per argument.
     panels : int
         Number of panels.
     size : (float, float)
-        Width and height in inches, of 120 pixels.
+        Width and height in inches of 120 pixels.
 
     Returns
     -------
@@ -241,7 +241,7 @@ def _axes(ax: Axes | None) -> Axes:
 
 
 def _mosaic(planes: Array, across: int) -> Array:
-    """Planes side by side, with one blank row and column between them."""
+    """Returns planes side by side, separated by one blank row or column."""
     down, (height, width) = -(-len(planes) // across), planes.shape[1:]
     mosaic = np.full((down * (height + 1) - 1, across * (width + 1) - 1), np.nan)
     for number, plane in enumerate(planes):
@@ -250,8 +250,8 @@ def _mosaic(planes: Array, across: int) -> Array:
     return mosaic
 
 
-def _condensed(sparse: Any) -> Array:
-    """A matrix as an image of at most `_PIXELS` a side, each pixel the entry of largest modulus."""
+def _condense(sparse: Any) -> Array:
+    """Returns a matrix as an image of at most `_PIXELS` a side, each pixel the entry of largest modulus."""
     values = sparse.data if sparse.dtype.kind != "c" else np.abs(sparse.data)
     shape = tuple(min(n, _PIXELS) for n in sparse.shape)
     row, column = (
@@ -262,4 +262,4 @@ def _condensed(sparse: Any) -> Array:
     np.maximum.at(high, (row, column), values)
     np.minimum.at(low, (row, column), values)
     image = np.where(high >= -low, high, low)
-    return np.where(np.isfinite(image), image, np.nan)  # NaN is drawn as nothing
+    return np.where(np.isfinite(image), image, np.nan)  # NaN is not drawn

@@ -1,4 +1,7 @@
-"""PyTorch's layers as operators, and operators as PyTorch's layers. Needs PyTorch: ``pip install 'convop[torch]'``."""
+"""Converts PyTorch layers to operators, and operators to differentiable PyTorch functions and layers.
+
+Needs PyTorch: ``pip install 'convop[torch]'``.
+"""
 
 from __future__ import annotations
 
@@ -21,16 +24,16 @@ _TRANSPOSED = (torch.nn.ConvTranspose1d, torch.nn.ConvTranspose2d, torch.nn.Conv
 def from_torch(
     layer: torch.nn.Module, input_shape: IntOrSequence, *, bias: str = "error", engine: str = "auto"
 ) -> Conv | ConvTranspose:
-    """The linear operator of a convolutional layer.
+    """Returns the linear operator of a convolutional layer.
 
     Parameters
     ----------
     layer : torch.nn.Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d or ConvTranspose3d
-        With whatever stride, padding, output padding, dilation, groups and padding mode.
+        With any stride, padding, output padding, dilation, groups and padding mode.
     input_shape : sequence of int
         Shape of an input without its batch axis, ``(in_channels, *space)``.
     bias : {"error", "ignore"}
-        What to do with a layer's bias: a layer with one is affine and not linear.
+        Whether to refuse a layer with a bias, which is affine and not linear, or to ignore the bias.
     engine : str
         As in :class:`convop.Conv`.
 
@@ -42,13 +45,13 @@ def from_torch(
     Raises
     ------
     TypeError
-        If the layer is of another kind.
+        If the layer is of another type.
     ValueError
-        If it has a bias, or does not fit the input shape.
+        If the layer has a bias, no weights yet, or does not fit the input shape.
 
     See Also
     --------
-    apply : An operator on tensors, with gradients.
+    apply : Applies an operator to a tensor, with gradients.
 
     Examples
     --------
@@ -79,20 +82,20 @@ def from_torch(
     if weight.dtype in (torch.bfloat16, torch.float16):
         weight = weight.float()
     parameters: dict[str, Any] = {
-        "stride": tuple(layer.stride), "dilation": tuple(layer.dilation), "groups": layer.groups, "engine": engine,
-    }  # fmt: skip
+        "stride": tuple(layer.stride),
+        "dilation": tuple(layer.dilation),
+        "groups": layer.groups,
+        "engine": engine,
+    }
     if isinstance(layer, _TRANSPOSED):
         pads, extra = tuple(layer.padding), tuple(layer.output_padding)
         return ConvTranspose(weight.numpy(), shape, padding=pads, output_padding=extra, **parameters)
-    padding = layer.padding
-    if padding == "same":  # PyTorch's, which has no stride: the odd element at the end
-        totals = [d * (k - 1) for d, k in zip(layer.dilation, layer.kernel_size, strict=True)]
-        padding = tuple((total // 2, total - total // 2) for total in totals)
-    return Conv(weight.numpy(), shape, padding=padding, padding_mode=layer.padding_mode, **parameters)
+    # PyTorch's "same" and "valid" mean what they mean here.
+    return Conv(weight.numpy(), shape, padding=layer.padding, padding_mode=layer.padding_mode, **parameters)
 
 
 class _Operator(torch.autograd.Function):
-    """``A @ x`` with ``A.H @ grad`` as its gradient, itself differentiable; and ``A @ tangent`` forward."""
+    """``A @ x`` for autograd: the gradient is ``A.H @ grad``, itself differentiable, and the tangent ``A @ tangent``."""
 
     @staticmethod
     def forward(x: torch.Tensor, operator: Any) -> torch.Tensor:
@@ -100,7 +103,7 @@ class _Operator(torch.autograd.Function):
         batch = tuple(x.shape[: x.ndim - len(dims)])
         array = x.detach().resolve_conj().resolve_neg().numpy()
         columns = array.reshape(math.prod(batch), operator.shape[1]).T
-        # one column as a vector: for it, operators have shorter ways
+        # Operators apply to a vector faster than to a batch of one column.
         y = (operator.matvec(columns[:, 0])[:, None] if columns.shape[1] == 1 else operator.matmat(columns)).T
         result = torch.from_numpy(np.ascontiguousarray(y))
         return result.reshape(*batch, *operator.dimsd)
@@ -109,28 +112,28 @@ class _Operator(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[torch.Tensor, Any], output: torch.Tensor) -> None:
         del output
         x, ctx.operator = inputs
-        ctx.complex_input, ctx.dtype = x.is_complex(), x.dtype
+        ctx.has_complex_input, ctx.dtype = x.is_complex(), x.dtype
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None]:
-        back: torch.Tensor = _Operator.apply(grad, ctx.operator.H)
-        if back.is_complex() and not ctx.complex_input:
-            back = back.real
-        return back.to(ctx.dtype), None
+        gradient: torch.Tensor = _Operator.apply(grad, ctx.operator.H)
+        if gradient.is_complex() and not ctx.has_complex_input:
+            gradient = gradient.real
+        return gradient.to(ctx.dtype), None
 
     @staticmethod
     def jvp(ctx: Any, tangent: torch.Tensor, _: None) -> torch.Tensor:
-        forward: torch.Tensor = _Operator.apply(tangent, ctx.operator)
-        return forward
+        result: torch.Tensor = _Operator.apply(tangent, ctx.operator)
+        return result
 
 
 def apply(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
-    """Apply an operator to a tensor, so that gradients flow through it.
+    """Applies an operator to a tensor, and records the operation for autograd.
 
     Parameters
     ----------
     operator : Conv, ConvTranspose, ConvFilter or another PyLops operator
-        What is applied.
+        The operator.
     x : torch.Tensor of shape ``(*batch, *operator.dims)``
         In main memory.
 
@@ -141,9 +144,9 @@ def apply(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
     Raises
     ------
     TypeError
-        If `x` is no tensor, not dense, not in main memory, or of a dtype that NumPy does not have.
+        If `x` is not a tensor, not dense, not in main memory, or of a dtype that NumPy does not have.
     ValueError
-        If its last axes are not the operator's.
+        If the last axes of `x` are not `operator.dims`.
 
     Examples
     --------
@@ -173,12 +176,12 @@ def apply(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
 
 
 class OperatorLayer(torch.nn.Module):
-    """An operator as a layer of a network: `apply` as a module. It has no weights to be trained.
+    """An operator as a PyTorch module without trainable weights.
 
     Parameters
     ----------
     operator : Conv, ConvTranspose, ConvFilter or another PyLops operator
-        What is applied.
+        The operator.
 
     Examples
     --------

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ..arrays.backend import Array, as_kernel, on_gpu, to_cpu
 from ..arrays.scaling import to_unit_scale
 from ..cuda.matrix import build as build_on_gpu
-from ..engines import Engine, make, renew
+from ..engines import Engine, make, with_kernel
 from ..geometry.arguments import IntOrSequence, Padding, boolean
 from ..geometry.spec import ConvSpec
 from ..geometry.transposed import transposed_spec
@@ -37,7 +37,7 @@ class _Convolution(SpecOperator):
         spec, taps = self._spec, self._taps()
         if like is None:
             return make(self._requested_engine, spec, taps)
-        return renew(self._requested_engine, like, spec, taps)
+        return with_kernel(self._requested_engine, like, spec, taps)
 
     def _taps(self) -> Array:
         """The taps of the engine: not flipped, and conjugate for a transpose."""

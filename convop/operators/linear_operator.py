@@ -1,6 +1,6 @@
-"""PyLops' operator, from which all operators of the package derive, imported with or without a GPU.
+"""Imports PyLops, from whose `LinearOperator` all operators of the package derive, also where CuPy cannot be used.
 
-PyLops imports CuPy and some of CUDA's libraries where CuPy is installed, and fails with them where those are missing.
+Where CuPy is installed, PyLops imports it and some of CUDA's libraries, and fails if those are missing.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["LinearOperator", "pylops"]
 _SETTING = "CUPY_PYLOPS"
 
 
-def _usable() -> bool:
+def _gpu_is_usable() -> bool:
     try:
         gpu()
     except RuntimeError:
@@ -23,12 +23,12 @@ def _usable() -> bool:
     return True
 
 
-if _SETTING not in os.environ and find_spec("cupy") is not None and not _usable():
+if _SETTING not in os.environ and find_spec("cupy") is not None and not _gpu_is_usable():
     os.environ[_SETTING] = "0"
     try:
         import pylops
     finally:
-        del os.environ[_SETTING]  # it is for this process alone
+        del os.environ[_SETTING]  # child processes decide by themselves
 else:
     import pylops
 
