@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse as sp
 
-from .arrays.backend import Array, from_cpu
+from .arrays.backend import Array, as_cpu_operator
 from .geometry.arguments import boolean, integer, one_of
 from .inverse.exact_inverse import exact_inverse
 from .inverse.preconditioner import preconditioner
@@ -358,7 +358,7 @@ def _to_operator(A: Any) -> Any:
     """Returns a matrix or linear operator on the CPU."""
     if isinstance(A, MatrixOperator):
         return A.to_cpu() if A.on_gpu else A
-    A = from_cpu(A)
+    A = as_cpu_operator(A)
     if sp.issparse(A) or isinstance(A, np.ndarray):
         if A.ndim != 2:
             raise ValueError(f"A must be a matrix or a linear operator, got an array of shape {A.shape}")

@@ -1,7 +1,7 @@
-"""Whose arrays: kernels and vectors of users, made into arrays of the dtypes that are kept.
+"""Chooses the array library of a kernel, NumPy or CuPy, and converts users' values to arrays of a supported dtype.
 
-Arrays of NumPy are on the CPU, those of CuPy on the GPU. This is the one file that names CuPy. It is never imported
-before somebody asks for the GPU: whether an array is CuPy's is told by where its type comes from.
+NumPy's arrays are on the CPU, CuPy's on the GPU. This is the only file that names CuPy. CuPy is not imported before the
+GPU is used: an array of CuPy is recognised by the module of its type.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .dtypes import as_dtype, kept_dtype
 __all__ = [
     "Array",
     "as_array",
+    "as_cpu_operator",
     "as_kernel",
     "dense",
-    "from_cpu",
     "gpu",
     "gpu_module",
     "namespace",
@@ -38,11 +38,11 @@ Array: TypeAlias = npt.NDArray[Any]
 
 
 def on_gpu(value: object) -> bool:
-    """Whether something is an array of CuPy."""
-    return "cupy" in _makers(value)
+    """Whether a value is an array of CuPy."""
+    return "cupy" in _packages(value)
 
 
-def _makers(value: object) -> set[str]:
+def _packages(value: object) -> set[str]:
     """The packages in which the types of a value are defined."""
     return {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
 
@@ -53,7 +53,7 @@ def namespace(array: Array) -> ModuleType:
 
 
 def gpu() -> ModuleType:
-    """CuPy, where it can be used.
+    """CuPy, if it can be used.
 
     Returns
     -------
@@ -91,51 +91,51 @@ def gpu() -> ModuleType:
 def _why_no_device(cupy: ModuleType) -> str:
     try:
         count = cupy.cuda.runtime.getDeviceCount()
-    except Exception as error:  # noqa: BLE001 - whatever CUDA says
+    except Exception as error:  # noqa: BLE001 - any error of CUDA explains the missing device
         return str(error)
     return f"CuPy finds {count} devices"
 
 
 def gpu_module(name: str) -> ModuleType:
-    """CuPy's counterpart of a module of SciPy: ``"sparse"``, ``"fft"`` and so on."""
+    """CuPy's counterpart of a module of SciPy, such as ``"sparse"`` or ``"fft"``."""
     return import_module(f"cupyx.scipy.{name}")
 
 
 def to_gpu(array: Array) -> Array:
-    """A copy of an array on the GPU, or itself if it is there.
+    """A copy of an array on the GPU, or the array itself if it is there.
 
     Raises
     ------
     RuntimeError
         As `gpu`.
     """
-    moved: Array = array if on_gpu(array) else gpu().asarray(array)
-    return moved
+    copied: Array = array if on_gpu(array) else gpu().asarray(array)
+    return copied
 
 
 def to_cpu(array: Array) -> Array:
-    """A copy of an array as NumPy's, or itself if it is that."""
-    moved: Array = array.get() if on_gpu(array) else array  # type: ignore[attr-defined]
-    return moved
+    """A copy of an array as NumPy's, or the array itself if it is on the CPU."""
+    copied: Array = array.get() if on_gpu(array) else array  # type: ignore[attr-defined]
+    return copied
 
 
-def from_cpu(operator: Any) -> Any:
-    """An operator or matrix of anybody's as it is, or one on the GPU with arrays of NumPy before and after it.
+def as_cpu_operator(operator: Any) -> Any:
+    """An operator or matrix of any maker that takes and returns arrays of NumPy, wherever it is.
 
     Parameters
     ----------
     operator : LinearOperator, sparse matrix or array
-        What takes arrays of NumPy, or of CuPy and none of NumPy.
+        Takes arrays of NumPy, or only arrays of CuPy.
 
     Returns
     -------
     LinearOperator, sparse matrix or array
-        A matrix on the GPU is copied.
+        `operator` itself if it is on the CPU. A matrix on the GPU is copied; an operator on the GPU is wrapped.
     """
     cupy = sys.modules.get("cupy")
-    if cupy is None:  # then nothing is on the GPU
+    if cupy is None:  # nothing can be on the GPU
         return operator
-    if {"cupy", "cupyx"} & _makers(operator):
+    if {"cupy", "cupyx"} & _packages(operator):
         return operator.get()
     if hasattr(operator, "matvec"):
         try:
@@ -143,16 +143,16 @@ def from_cpu(operator: Any) -> Any:
         except TypeError:
             try:
                 operator.matvec(cupy.zeros(operator.shape[1], operator.dtype))
-            except Exception:  # noqa: BLE001 - what is wrong with it shows where it is used
+            except Exception:  # noqa: BLE001 - the error is raised again where the operator is used
                 return operator
-            return _FromCpu(operator)
+            return _CpuOperator(operator)
         except Exception:  # noqa: BLE001
             return operator
     return operator
 
 
-class _FromCpu:
-    """An operator on the GPU: what its functions are given is moved there, and what they return is moved back."""
+class _CpuOperator:
+    """An operator on the GPU whose arguments are copied to the GPU, and whose results are copied back."""
 
     def __init__(self, operator: Any) -> None:
         self._operator = operator
@@ -161,38 +161,38 @@ class _FromCpu:
         if name.startswith("_"):
             raise AttributeError(name)
         value = getattr(self._operator, name)
-        # PyLops' own operators ask whose array is wanted.
-        return self._moved_back(partial(value, backend="cupy") if name == "todense" else value)
+        # PyLops' own operators take the array library of the result as an argument.
+        return self._result(partial(value, backend="cupy") if name == "todense" else value)
 
     def __matmul__(self, other: Any) -> Any:
-        return self._moved_back(self._operator @ self._moved(other))
+        return self._result(self._operator @ self._argument(other))
 
     def __add__(self, other: Any) -> Any:
-        return self._moved_back(self._operator + self._moved(other))
+        return self._result(self._operator + self._argument(other))
 
     def __rmul__(self, factor: Any) -> Any:
-        return self._moved_back(factor * self._operator)
+        return self._result(factor * self._operator)
 
     @staticmethod
-    def _moved(value: Any) -> Any:
+    def _argument(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             return to_gpu(value)
-        return value._operator if isinstance(value, _FromCpu) else value
+        return value._operator if isinstance(value, _CpuOperator) else value
 
     @classmethod
-    def _moved_back(cls, value: Any) -> Any:
-        if {"cupy", "cupyx"} & _makers(value):
+    def _result(cls, value: Any) -> Any:
+        if {"cupy", "cupyx"} & _packages(value):
             return value.get()
         if hasattr(value, "matvec"):
             return cls(value)
         if callable(value) and not isinstance(value, type):
-            return lambda *given, **named: cls._moved_back(value(*map(cls._moved, given), **named))
+            return lambda *given, **named: cls._result(value(*map(cls._argument, given), **named))
         return value
 
 
 def dense(value: Any) -> Any:
-    """A sparse matrix of SciPy or CuPy as an array, and everything else as it is."""
-    return value.toarray() if sp.issparse(value) or "cupyx" in _makers(value) else value
+    """A sparse matrix of SciPy or CuPy as an array; any other value unchanged."""
+    return value.toarray() if sp.issparse(value) or "cupyx" in _packages(value) else value
 
 
 def require_gpu_memory(nbytes: int, what: str) -> None:
@@ -203,15 +203,15 @@ def require_gpu_memory(nbytes: int, what: str) -> None:
     nbytes : int
         Bytes that are about to be allocated.
     what : str
-        What they are for; the message begins with it.
+        Their purpose; the message begins with it.
     """
     cupy = import_module("cupy")
     free, _ = cupy.cuda.runtime.memGetInfo()
-    memory.compare(nbytes, free + cupy.get_default_memory_pool().free_bytes(), what, "the GPU's memory")
+    memory.check_fits(nbytes, free + cupy.get_default_memory_pool().free_bytes(), what, "the GPU's memory")
 
 
 def as_array(value: object, what: str) -> Array:
-    """An array of numbers from an array, a list of lists or anything that NumPy reads as one. CuPy's stay as they are.
+    """An array of numbers from an array, a list of lists or anything that NumPy converts. CuPy's arrays are kept.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def as_array(value: object, what: str) -> Array:
     Raises
     ------
     TypeError
-        If it holds no numbers, or is sparse or masked.
+        If it does not hold numbers, or is sparse or masked.
     """
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"{what} must be a plain array, got a masked one; fill it first")
@@ -241,7 +241,7 @@ def as_array(value: object, what: str) -> Array:
 
 
 def as_kernel(kernel: object, dtype: npt.DTypeLike | None = None, what: str = "kernel") -> Array:
-    """A kernel as a contiguous array of one of the dtypes that are kept. It may be the caller's own.
+    """A kernel as a contiguous array of a supported dtype. It may share the caller's memory.
 
     Parameters
     ----------
@@ -255,12 +255,12 @@ def as_kernel(kernel: object, dtype: npt.DTypeLike | None = None, what: str = "k
     Returns
     -------
     ndarray
-        NumPy's, or CuPy's for a kernel of CuPy.
+        An array of NumPy, or of CuPy for a kernel of CuPy.
 
     Raises
     ------
     TypeError
-        If the kernel holds no numbers, or `dtype` is not one of the four or would drop imaginary parts.
+        If the kernel does not hold numbers, or `dtype` is not one of the four or would drop imaginary parts.
     ValueError
         If the kernel is a scalar or empty.
     """

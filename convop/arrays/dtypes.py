@@ -1,4 +1,4 @@
-"""The four dtypes that are kept, and what becomes of the others."""
+"""The four supported dtypes, float32, float64, complex64 and complex128, and the conversion of others to them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ DTYPES = tuple(np.dtype(name) for name in ("float32", "float64", "complex64", "c
 
 
 def as_dtype(name: str, value: npt.DTypeLike) -> np.dtype[Any]:
-    """One of the four dtypes, from whatever NumPy reads as one.
+    """One of the four supported dtypes, from anything that NumPy converts to a dtype.
 
     Parameters
     ----------
     name : str
         The argument's name, for the message.
     value : dtype_like
-        What the user wrote.
+        The argument as the user gave it.
 
     Returns
     -------
@@ -29,11 +29,11 @@ def as_dtype(name: str, value: npt.DTypeLike) -> np.dtype[Any]:
     Raises
     ------
     TypeError
-        If it is none of the four.
+        If it is not one of the four.
     """
     try:
         dtype = np.dtype(value).newbyteorder("=")
-    except Exception:  # noqa: BLE001 - NumPy parses strings, and raises what its parser raises
+    except Exception:  # noqa: BLE001 - NumPy parses strings, and its parser raises errors of many types
         dtype = np.dtype("bool")
     if dtype not in DTYPES:
         raise TypeError(f"{name} must be one of {', '.join(d.name for d in DTYPES)}; got {value!r}")
@@ -41,7 +41,7 @@ def as_dtype(name: str, value: npt.DTypeLike) -> np.dtype[Any]:
 
 
 def kept_dtype(got: np.dtype[Any], what: str) -> np.dtype[Any]:
-    """The dtype in which values of a dtype are kept.
+    """The supported dtype to which values of a dtype are converted.
 
     float32, float64, complex64 and complex128 stay; integers and bools become float64, so that sums never
     wrap; float16 becomes float32.
@@ -51,7 +51,7 @@ def kept_dtype(got: np.dtype[Any], what: str) -> np.dtype[Any]:
     got : dtype
         A dtype.
     what : str
-        Whose it is, for the message.
+        The argument's name, for the message.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""How much memory this process may still take, asked before anything large is allocated."""
+"""Free memory of this process, checked before anything large is allocated."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["available", "compare", "require"]
+__all__ = ["available", "check_fits", "require"]
 
-# Bytes that are not asked for: it takes as long as some thousand multiplications of a matrix, and Python itself needs more.
+# Up to this number of bytes nothing is checked: reading the limits takes as long as some thousand multiplications of a
+# matrix, and Python itself needs more.
 _SMALL = 2**16
 
 
 def available() -> int | None:
-    """Bytes that can be allocated without swapping, or None where the system does not say.
+    """Bytes that can be allocated without swapping, or None where the system does not tell.
 
-    The least of the machine's available memory, what is left of the control groups this process lives in
-    (containers) and what is left of its address-space limit.
+    The minimum of the machine's available memory, of the memory left to the control groups of this process
+    (containers) and of the rest of its address-space limit.
 
     Returns
     -------
@@ -36,25 +37,26 @@ def require(nbytes: int, what: str) -> None:
     nbytes : int
         Bytes that are about to be allocated.
     what : str
-        What they are for; the message begins with it.
+        Their purpose; the message begins with it.
 
     Raises
     ------
     MemoryError
-        If more than `available` bytes are asked for.
+        If `nbytes` exceeds `available`.
     """
     free = available() if nbytes > _SMALL else None
     if free is not None:
-        compare(nbytes, free, what, "memory")
+        check_fits(nbytes, free, what, "memory")
 
 
-def compare(nbytes: int, free: int, what: str, whose: str) -> None:
-    """Raise MemoryError, with the figures, if more bytes are asked for than are free."""
+def check_fits(nbytes: int, free: int, what: str, memory: str) -> None:
+    """Raise MemoryError, with the figures, if an allocation exceeds the free bytes of a memory."""
     if nbytes > free:
-        raise MemoryError(f"{what} takes {_human(nbytes)}, but only {_human(free)} of {whose} is free")
+        raise MemoryError(f"{what} takes {_with_unit(nbytes)}, but only {_with_unit(free)} of {memory} is free")
 
 
-def _human(nbytes: int) -> str:
+def _with_unit(nbytes: int) -> str:
+    """A number of bytes in the largest binary unit that fits."""
     if nbytes < 1024:
         return f"{nbytes} bytes"
     for power, unit in enumerate(("KiB", "MiB", "GiB", "TiB"), start=1):
@@ -73,7 +75,7 @@ def _machine() -> int | None:
     if sys.platform == "win32":
         return _windows()
     try:
-        # No estimate of reclaimable memory here: take the whole of it as the bound.
+        # The system does not estimate reclaimable memory: the physical memory is the bound.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):
         return None
@@ -93,7 +95,7 @@ def _windows() -> int | None:  # pragma: no cover - needs Windows
 
 
 def _control_groups() -> list[int]:
-    """What is left under each memory limit of cgroup v2 from this process's group up, and of v1."""
+    """Bytes left under each memory limit of cgroup v2, from this process's group to the root, and of v1."""
     left: list[int] = []
     try:
         lines = Path("/proc/self/cgroup").read_text().splitlines()
@@ -121,7 +123,7 @@ def _control_groups() -> list[int]:
 
 
 def _page_cache(folder: Path) -> int:
-    """Memory of a group that the kernel gives back when asked: file pages not in active use."""
+    """Memory of a group that the kernel reclaims on demand: file pages not in active use."""
     for line in (folder / "memory.stat").read_text().splitlines():
         if line.startswith("inactive_file "):
             return int(line.split()[1])

@@ -1,4 +1,4 @@
-"""Progress bars: for steps that are counted, and for a figure that falls to a known one."""
+"""Progress bars on standard error: for a number of steps, and for the convergence of a figure."""
 
 from __future__ import annotations
 
@@ -7,76 +7,76 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["counting", "falling"]
+__all__ = ["convergence_bar", "step_bar"]
 
 
 @contextmanager
-def falling(name: str, goal: float) -> Iterator[Callable[[float], None]]:
-    """A bar on standard error that is full when a figure that began near one has fallen to a goal, by its logarithm.
+def convergence_bar(name: str, goal: float) -> Iterator[Callable[[float], None]]:
+    """A bar that fills, by the figure's logarithm, while a figure falls from one to a goal.
 
     Parameters
     ----------
     name : str
-        What falls.
+        Name of the figure.
     goal : float
-        Where it is to get.
+        Value at which the bar is full.
 
     Yields
     ------
     callable
-        To be told the figure.
+        Updates the bar; takes the figure after each iteration.
 
     Raises
     ------
     ModuleNotFoundError
         If rich is not installed.
     """
-    whole = -math.log(max(goal, 1e-16))
+    total = -math.log(max(goal, 1e-16))
     with _bar(f"{name} {{task.fields[figure]}}", "{task.fields[steps]}") as progress:
-        task = progress.add_task(name, total=whole, figure="1", steps="")
+        task = progress.add_task(name, total=total, figure="1", steps="")
         steps = 0
 
-        def told(figure: float) -> None:
+        def update(figure: float) -> None:
             nonlocal steps
             steps += 1
-            fallen = min(whole, max(0.0, -math.log(figure))) if figure > 0 else whole
-            progress.update(task, completed=fallen, figure=f"{figure:.1e}", steps=f"{steps} iterations")
+            completed = min(total, max(0.0, -math.log(figure))) if figure > 0 else total
+            progress.update(task, completed=completed, figure=f"{figure:.1e}", steps=f"{steps} iterations")
 
-        yield told
+        yield update
 
 
 @contextmanager
-def counting(name: str, total: int) -> Iterator[Callable[[str], None]]:
-    """A bar on standard error that is full after so many steps.
+def step_bar(name: str, total: int) -> Iterator[Callable[[str], None]]:
+    """A bar that counts steps.
 
     Parameters
     ----------
     name : str
-        What is counted.
+        Name of the steps.
     total : int
-        How many.
+        Number of steps.
 
     Yields
     ------
     callable
-        To be called after each, with what is to be said of it.
+        Advances the bar; takes a text that is shown beside it.
 
     Raises
     ------
     ModuleNotFoundError
         If rich is not installed.
     """
-    with _bar(f"{{task.completed}} of {{task.total}} {name}", "{task.fields[said]}") as progress:
-        task = progress.add_task(name, total=total, said="")
+    with _bar(f"{{task.completed}} of {{task.total}} {name}", "{task.fields[text]}") as progress:
+        task = progress.add_task(name, total=total, text="")
 
-        def told(said: str) -> None:
-            progress.update(task, advance=1, said=said)
+        def update(text: str) -> None:
+            progress.update(task, advance=1, text=text)
 
-        yield told
+        yield update
 
 
 def _bar(before: str, after: str) -> Any:
-    """A bar between two texts."""
+    """A bar between two texts, which may contain fields of the task."""
     try:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..arrays.backend import Array
-from ..arrays.memory import available, compare
+from ..arrays.memory import available, check_fits
 from .admm import admm, admm_initialise, reweighted_l1
 from .half_quadratic import half_quadratic
 from .options import SolverOptions
@@ -118,7 +118,7 @@ def _memory_blocks(problem: Problem, result_nbytes: int) -> Iterator[slice]:
     block = count
     if free is not None:
         fixed = result_nbytes + problem.A.nbytes
-        compare(fixed + WORKING_ARRAYS * each, free, f"finding the maps of {problem}", "memory")
+        check_fits(fixed + WORKING_ARRAYS * each, free, f"finding the maps of {problem}", "memory")
         # The other half is left to other processes.
         block = max(1, min(count, (free - fixed) // (2 * WORKING_ARRAYS * each)))
     for start in range(0, count, block):

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays.backend import Array
-from ..arrays.progress import counting
+from ..arrays.progress import step_bar
 from ..geometry.arguments import boolean, integer
 from ..operators.conv import Conv
 from .connectivity import connection_table
@@ -131,7 +131,7 @@ class DeconvNet(Estimator):
         filters: list[Array] = []
         history: list[list[float]] = []
         epochs = sum(layer.n_epochs for layer in layers)
-        with counting("epochs", epochs) if boolean("progress", progress) else nullcontext() as advance:
+        with step_bar("epochs", epochs) if boolean("progress", progress) else nullcontext() as advance:
             for number, (layer, table) in enumerate(zip(layers, tables, strict=True)):
                 costs: list[float] = []
                 for epoch, learned in enumerate(layer._learn(table, data, generator)):

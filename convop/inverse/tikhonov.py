@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays.backend import Array
-from ..arrays.progress import falling
+from ..arrays.progress import convergence_bar
 from ..geometry.arguments import boolean, integer
 from ..operators.block_diagonal import BlockOperator
 from ..operators.conv import Conv, ConvTranspose
@@ -155,7 +155,7 @@ def tikhonov(
         if callback is not None:
             callback(problem.unscale_solution(x))
 
-    with falling("gradient", rtol) if boolean("progress", progress) else nullcontext() as update:
+    with convergence_bar("gradient", rtol) if boolean("progress", progress) else nullcontext() as update:
         outcome = equations.solve(start, P, rtol=rtol, maxiter=limit, report=report)
     residual_norm, gradient_norm = _error_norms(problem, outcome.x)
     return Solution(

@@ -1,6 +1,6 @@
-"""Tests of linear operators, for any operator of any maker.
+"""Tests of linear operators of any maker.
 
-`dottest` tests the adjoint of an operator, `assert_adjoint` that of two plain functions. `check_operator` tests every
+`dottest` tests the adjoint of an operator, `assert_adjoint` the adjoint of a plain function. `check_operator` tests every
 other law too, and `parametrize_with_checks` makes a pytest test of each.
 """
 

@@ -1,7 +1,6 @@
-"""Tests of linear operators, for any operator of any maker.
+"""The laws of a linear operator, each a check that takes an operator of any maker.
 
-`dottest` asks whether the adjoint is the adjoint, `assert_adjoint` the same of two plain functions.
-`check_operator` asks for every other law too, and `parametrize_with_checks` makes a pytest test of each.
+`check_operator` runs all of them, and `parametrize_with_checks` makes a pytest test of each. Public in `convop.testing`.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from ..arrays.backend import Array, from_cpu
-from .adjointness import as_maps, dottest
+from ..arrays.backend import Array, as_cpu_operator
+from .adjointness import dottest
+from .maps import as_maps
 
 __all__ = ["CHECKS", "check_operator", "parametrize_with_checks"]
 
-# Two ways to the same vector differ by rounding: so many units in the last place of its norm.
+# Two computations of one vector differ by rounding: so many units in the last place of its norm.
 _ULPS = 64
 # Operators with fewer entries than this are compared with their dense matrix.
 _DENSE = 2**22
@@ -33,7 +33,7 @@ def check_operator(op: Any, *, rng: int | np.random.Generator = 0) -> None:
     op : LinearOperator of SciPy or PyLops, sparse matrix, array
         The operator.
     rng : int or numpy.random.Generator
-        Seed of the random vectors, or what to draw them from.
+        Seed of the random vectors, or the generator that draws them.
 
     Raises
     ------
@@ -50,14 +50,14 @@ def check_operator(op: Any, *, rng: int | np.random.Generator = 0) -> None:
     >>> check_operator(scipy.sparse.eye_array(3))
     """
     rng = np.random.default_rng(rng)
-    op = from_cpu(op)
+    op = as_cpu_operator(op)
     if isinstance(op, np.matrix) or not (sp.issparse(op) or hasattr(op, "matvec")):
         op = np.asarray(op)
-    as_maps(op)  # what is no operator is a TypeError, before any law
+    as_maps(op)  # a TypeError for anything that is not an operator, before any law
     for name, check in CHECKS.items():
         try:
             check(op, rng)
-        except Exception as error:  # whatever a broken operator raises, it fails this law
+        except Exception as error:  # any exception of a broken operator fails this law
             cause = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
             raise AssertionError(f"{name}: {cause}{error}") from error
 
@@ -88,7 +88,7 @@ def parametrize_with_checks(operators: Iterable[Any]) -> Any:
     parameters = []
     for number, given in enumerate(operators):
         named = hasattr(given, "values") and hasattr(given, "marks")  # a pytest.param
-        operator = from_cpu(given.values[0] if named else given)
+        operator = as_cpu_operator(given.values[0] if named else given)
         label = (given.id if named else None) or f"{type(operator).__name__}{number}"
         parameters += [pytest.param(operator, check, id=f"{label}-{name}") for name, check in CHECKS.items()]
     return pytest.mark.parametrize(("operator", "check"), parameters)
@@ -99,13 +99,10 @@ def _check_dot_products(op: Any, rng: int | np.random.Generator = 0) -> None:
     dottest(op, rng=rng)
 
 
-def _check_shapes(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa: ARG001 - every check takes one
+def _check_shapes(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa: ARG001 - all checks have one signature
     """Vectors come back with the right shape, and wrong ones are refused with a ValueError."""
     maps = as_maps(op)
-    for name, function, (rows, columns) in (
-        ("forward map", maps.forward, maps.shape),
-        ("adjoint", maps.adjoint, maps.shape[::-1]),
-    ):
+    for name, function, (rows, columns) in maps.named():
         y = function(np.ones(columns, maps.dtype))
         _require(np.shape(y) == (rows,), f"{name} of a ({columns},) vector has shape {np.shape(y)}, not ({rows},)")
         try:
@@ -116,7 +113,7 @@ def _check_shapes(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa:
 
 
 def _check_batches(op: Any, rng: int | np.random.Generator = 0) -> None:
-    """A batch of columns is each column."""
+    """The image of a batch of columns consists of the images of its columns."""
     maps, rng = as_maps(op), np.random.default_rng(rng)
     if hasattr(op, "matmat"):
         many = (("matmat", op.matmat, maps.forward, 1), ("rmatmat", op.rmatmat, maps.adjoint, 0))
@@ -130,15 +127,13 @@ def _check_batches(op: Any, rng: int | np.random.Generator = 0) -> None:
 
 
 def _check_transposes(op: Any, rng: int | np.random.Generator = 0) -> None:
-    """``.H`` is the adjoint, ``.T`` its conjugate, and each undoes itself."""
+    """``.H`` is the adjoint, ``.T`` its conjugate, and either twice is the operator."""
     maps, rng = as_maps(op), np.random.default_rng(rng)
     x, y = _normal(rng, (maps.shape[1],), maps.dtype), _normal(rng, (maps.shape[0],), maps.dtype)
     adjoint = op.H if hasattr(op, "H") and not sp.issparse(op) else op.conj().T
     transpose = op.T
-    _require(
-        tuple(adjoint.shape) == tuple(transpose.shape) == maps.shape[::-1],
-        (f"shapes of .H {adjoint.shape} and .T {transpose.shape} must be {maps.shape[::-1]}"),
-    )
+    shapes = f"shapes of .H {adjoint.shape} and .T {transpose.shape} must be {maps.shape[::-1]}"
+    _require(tuple(adjoint.shape) == tuple(transpose.shape) == maps.shape[::-1], shapes)
     _assert_close(adjoint @ y, maps.adjoint(y), ".H @ y and the adjoint of y")
     if maps.complex_linear:
         _assert_close(transpose @ y, maps.adjoint(y.conj()).conj(), ".T @ y and conj(.H @ conj(y))")
@@ -148,12 +143,9 @@ def _check_transposes(op: Any, rng: int | np.random.Generator = 0) -> None:
 
 
 def _check_inputs_unchanged(op: Any, rng: int | np.random.Generator = 0) -> None:
-    """Applying the operator writes to nothing it was given, and results are not views of one another."""
+    """Applying the operator never writes to its input, and results share no memory."""
     maps, rng = as_maps(op), np.random.default_rng(rng)
-    for name, function, n in (
-        ("forward map", maps.forward, maps.shape[1]),
-        ("adjoint", maps.adjoint, maps.shape[0]),
-    ):
+    for name, function, (_, n) in maps.named():
         x = _normal(rng, (n,), maps.dtype)
         before = x.copy()
         first = np.asarray(function(x))
@@ -174,22 +166,19 @@ def _check_repeatable(op: Any, rng: int | np.random.Generator = 0) -> None:
                 _assert_close(np.asarray(again), y, f"results of threads, repeat {repeat},")
 
 
-def _check_dtype(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa: ARG001 - every check takes one
-    """A real operator takes real vectors to real ones, and no precision gets lost."""
+def _check_dtype(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa: ARG001 - all checks have one signature
+    """A real operator takes real vectors to real vectors, and keeps their precision."""
     maps = as_maps(op)
     if not maps.complex_linear:
         return
-    for name, function, n in (
-        ("forward map", maps.forward, maps.shape[1]),
-        ("adjoint", maps.adjoint, maps.shape[0]),
-    ):
+    for name, function, (_, n) in maps.named():
         got = np.asarray(function(np.ones(n, maps.dtype))).dtype
         _require(got.kind == maps.dtype.kind, f"the {name} of {maps.dtype} vectors gives {got}")
         _require(np.finfo(got).eps <= np.finfo(maps.dtype).eps, f"the {name} of {maps.dtype} vectors gives {got}")
 
 
 def _check_algebra(op: Any, rng: int | np.random.Generator = 0) -> None:
-    """Sums, multiples and products apply as what they say, where the operator has them."""
+    """Sums, multiples and products of the operator are the sums, multiples and products of its map, where it has them."""
     maps, rng = as_maps(op), np.random.default_rng(rng)
     if not hasattr(op, "matvec") or not maps.complex_linear:
         return
@@ -200,8 +189,8 @@ def _check_algebra(op: Any, rng: int | np.random.Generator = 0) -> None:
     _assert_close((op.H @ op) @ x, maps.adjoint(y), "(A.H @ A) @ x and A.H @ (A @ x)")
 
 
-def _check_matrix(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa: ARG001 - every check takes one
-    """`todense` and `tosparse`, where a small operator has them, are the matrix of what it does."""
+def _check_matrix(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa: ARG001 - all checks have one signature
+    """`todense` and `tosparse`, where a small operator has them, are the matrix of its map."""
     maps = as_maps(op)
     if not hasattr(op, "matvec") or maps.shape[0] * maps.shape[1] > _DENSE or not maps.complex_linear:
         return
@@ -209,13 +198,12 @@ def _check_matrix(op: Any, rng: int | np.random.Generator = 0) -> None:  # noqa:
     for name in ("todense", "tosparse"):
         if hasattr(op, name):
             stored = getattr(op, name)()
-            _assert_close(
-                stored.toarray() if sp.issparse(stored) else np.asarray(stored), matrix, f"{name}() and the operator"
-            )
+            dense = stored.toarray() if sp.issparse(stored) else np.asarray(stored)
+            _assert_close(dense, matrix, f"{name}() and the operator")
 
 
 def _check_pickle(op: Any, rng: int | np.random.Generator = 0) -> None:
-    """An operator that can be pickled is the same afterwards. Closures cannot be, and need not."""
+    """An operator that can be pickled is the same afterwards. Operators of closures cannot be pickled, and pass."""
     maps, rng = as_maps(op), np.random.default_rng(rng)
     try:
         stored = pickle.dumps(op)
@@ -239,11 +227,11 @@ CHECKS: dict[str, Callable[..., None]] = {
     "matrix": _check_matrix,
     "pickle": _check_pickle,
 }
-"""The laws that `check_operator` checks, by name; each takes an operator and optionally a seed."""
+"""The checks of `check_operator` by the names of their laws; each takes an operator and optionally a seed."""
 
 
 def _require(holds: bool, message: str) -> None:
-    """An assertion that ``python -O`` keeps."""
+    """Assert a condition, under ``python -O`` too."""
     if not holds:
         raise AssertionError(message)
 
@@ -253,13 +241,13 @@ def _normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: np.dtype[An
     return (x + 1j * rng.standard_normal(shape) if dtype.kind == "c" else x).astype(dtype)
 
 
-def _assert_close(got: Array, expected: Array, what: str) -> None:
-    """Equal but for rounding, as vectors: relative to the norm, not to each element."""
+def _assert_close(got: Array, expected: Array, names: str) -> None:
+    """Assert that two vectors are equal but for rounding, relative to the norm and not to each element."""
     got, expected = np.asarray(got), np.asarray(expected)
-    _require(got.shape == expected.shape, f"{what} differ in shape: {got.shape} and {expected.shape}")
+    _require(got.shape == expected.shape, f"{names} differ in shape: {got.shape} and {expected.shape}")
     eps = max(float(np.finfo(a.dtype).eps) if a.dtype.kind in "fc" else 0.0 for a in (got, expected))
     size = float(np.linalg.norm(expected))
     error = float(np.linalg.norm(got - expected))
-    # Sums of n terms, added in another order, differ by up to sqrt(n) units.
+    # Sums of n terms that are added in different orders differ by up to sqrt(n) units.
     allowed = eps * (_ULPS + np.sqrt(expected.size)) * size
-    _require(error <= allowed, f"{what} differ by {error:.3g}, with a norm of {size:.3g}")
+    _require(error <= allowed, f"{names} differ by {error:.3g}, with a norm of {size:.3g}")
