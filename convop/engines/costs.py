@@ -1,7 +1,7 @@
-"""What an engine costs: the amounts of its work, and the seconds that a unit of each takes.
+"""The cost model of the engines: amounts of work, and the seconds that a unit of each kind of work takes.
 
-The amounts follow from the geometry alone. The seconds are fitted to measurements (`convop bench --calibrate`) and
-kept beside this file, or in the user's own file where that has been run here.
+The amounts follow from the geometry alone. The seconds are fitted to measurements (`convop bench --calibrate`) and kept
+in ``costs.json`` beside this file, or in the user's own file where the calibration has been run.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typing import Any
 import numpy as np
 
 from ..geometry.spec import ConvSpec
-from .cpu.columns import Cut
-from .cpu.fft import best_transforms
+from .cpu.columns import ColumnCut
+from .cpu.components import component_count, real_dtype
+from .cpu.fft import cheapest_transforms
 from .cpu.gemm import is_pointwise
+from .cpu.tuning import PACKAGED, Tuning
 
 __all__ = ["AMOUNTS", "amounts", "costs_file", "predicted", "seconds_per_unit", "sweeps_seconds"]
 
-_PACKAGED = Path(__file__).with_name("costs.json")
-
 
 def costs_file() -> Path:
-    """Where `convop bench --calibrate` keeps the costs of this machine."""
+    """Returns the file in which `convop bench --calibrate` keeps the costs of this machine."""
     cache_home = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache_home) if cache_home else Path.home() / ".cache") / "convop" / "costs.json"
 
@@ -36,24 +36,13 @@ def _multiplications(spec: ConvSpec) -> int:
 
 
 def _moved(spec: ConvSpec) -> int:
-    """Elements that are read, with the extension, and written."""
+    """Returns the elements that are read, with the extension, and written."""
     read = spec.c_in * math.prod((axis.outputs - 1) * min(axis.stride, axis.taps) + axis.extent for axis in spec.axes)
     return read + spec.c_out * math.prod(axis.outputs for axis in spec.axes)
 
 
-def _direct(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
-    del itemsize
-    written = (spec.c_in if adjoint else spec.c_out) // spec.groups * parts
-    return {
-        "call": 1,
-        "moved": parts * _moved(spec),
-        "lines": parts * _lines(spec),
-        _planes_kind(written): parts * parts * _multiplications(spec),
-    }
-
-
-def _lines(spec: ConvSpec) -> int:
-    """Lines along the last axis that are read and written."""
+def _rows(spec: ConvSpec) -> int:
+    """Returns the rows along the last axis that are read and written."""
     *leading, _ = spec.axes
     read = spec.c_in * math.prod((axis.outputs - 1) * min(axis.stride, axis.taps) + axis.extent for axis in leading)
     return read + spec.c_out * math.prod(axis.outputs for axis in leading)
@@ -63,38 +52,52 @@ def _planes_kind(written: int) -> str:
     return "multiplied, 4 planes" if written >= 4 else "multiplied, 2 planes" if written >= 2 else "multiplied, 1 plane"
 
 
-def _gemm(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
-    del itemsize
-    multiplied = parts * parts * _multiplications(spec)
-    written = (spec.c_in if adjoint else spec.c_out) // spec.groups * parts
+def _written_planes(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> int:
+    return (spec.c_in if adjoint else spec.c_out) // spec.groups * component_count(dtype)
+
+
+def _direct(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float]:
+    components = component_count(dtype)
+    return {
+        "call": 1,
+        "moved": components * _moved(spec),
+        "lines": components * _rows(spec),
+        _planes_kind(_written_planes(spec, adjoint, dtype)): components * components * _multiplications(spec),
+    }
+
+
+def _gemm(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float]:
+    components = component_count(dtype)
+    multiplied = components * components * _multiplications(spec)
     work: dict[str, float] = {"call": 1, "groups": spec.groups, "multiplied": multiplied}
-    if parts == 1 and is_pointwise(spec):
+    if components == 1 and is_pointwise(spec):
         return work
-    return work | {"moved": parts * _moved(spec), "collected": multiplied / written}
+    collected = multiplied / _written_planes(spec, adjoint, dtype)
+    return work | {"moved": components * _moved(spec), "collected": collected}
 
 
-def _fft(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
-    # Amounts that depend on how planes are cut are not told apart by a fit: their sum is known but for the machine.
-    found = best_transforms(spec, adjoint, itemsize, parts)
-    kind = "along the first axis" if isinstance(found, Cut) else "along all axes"
+def _fft(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float]:
+    # A fit cannot separate amounts that depend on how planes are cut: their sum is predicted but for one factor.
+    found = cheapest_transforms(spec, adjoint, dtype, Tuning.packaged())
+    kind = "along the first axis" if isinstance(found, ColumnCut) else "along all axes"
     return {"call": 1, kind: spec.groups * found.nanoseconds}
 
 
-def _csr(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
-    del adjoint, itemsize
-    return {"call": 1, "entries": parts * spec.nnz}
+def _csr(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float]:
+    del adjoint
+    return {"call": 1, "entries": component_count(dtype) * spec.nnz}
 
 
-def _torch(spec: ConvSpec, adjoint: bool, parts: int, itemsize: int) -> dict[str, float]:
-    del itemsize
-    # Its libraries have loops of their own for the plainest case, and others for the rest.
+def _torch(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float]:
+    components = component_count(dtype)
+    # oneDNN has loops of their own for stride 1 without dilation, and others for the rest.
     plain = all(axis.stride == axis.dilation == 1 or axis.taps == 1 for axis in spec.axes)
     kind = ("multiplied" if plain else "multiplied, strided or dilated") + (" back" if adjoint else "")
-    return {"call": 1, "moved": parts * _moved(spec), kind: parts * parts * _multiplications(spec)}
+    return {"call": 1, "moved": components * _moved(spec), kind: components * components * _multiplications(spec)}
 
 
 def sweeps_seconds(spec: ConvSpec, rank: int, dtype: np.dtype[Any]) -> float:
-    """Seconds that sweeps along the axes take for one column forward and one back.
+    """Returns the seconds that a separable kernel takes for one product forward and one adjoint.
 
     Parameters
     ----------
@@ -109,15 +112,15 @@ def sweeps_seconds(spec: ConvSpec, rank: int, dtype: np.dtype[Any]) -> float:
     -------
     float
     """
-    units = seconds_per_unit()["direct"].get("float32" if dtype.char in "fF" else "float64", {})
-    parts = 2 if dtype.kind == "c" else 1
+    units = seconds_per_unit()["direct"].get(real_dtype(dtype).name, {})
+    components = component_count(dtype)
     channels = [spec.c_out // spec.groups, *[rank] * (spec.ndim - 1), spec.c_in // spec.groups]
     space = [axis.inputs for axis in spec.axes]
     # Blocks are read and written once, whatever the number of sweeps.
-    once = {"call": 1, "moved": parts * _moved(spec), "lines": parts * _lines(spec)}
+    once = {"call": 1, "moved": components * _moved(spec), "lines": components * _rows(spec)}
     total = 2 * sum(amount * units.get(kind, math.inf) for kind, amount in once.items())
     for a in reversed(range(spec.ndim)):
-        axis, written, read = spec.axes[a], channels[a] * parts, channels[a + 1] * parts
+        axis, written, read = spec.axes[a], channels[a] * components, channels[a + 1] * components
         space[a] = axis.outputs
         multiplied = spec.groups * written * read * axis.taps * math.prod(space)
         total += sum(multiplied * units.get(_planes_kind(planes), math.inf) for planes in (written, read))
@@ -128,7 +131,7 @@ AMOUNTS = {"csr": _csr, "direct": _direct, "fft": _fft, "gemm": _gemm, "torch": 
 
 
 def amounts(name: str, spec: ConvSpec, dtype: np.dtype[Any], *, adjoint: bool) -> dict[str, float]:
-    """How much of each kind of work an engine does for one column.
+    """Returns how much of each kind of work an engine does for one product.
 
     Parameters
     ----------
@@ -145,30 +148,29 @@ def amounts(name: str, spec: ConvSpec, dtype: np.dtype[Any], *, adjoint: bool) -
     -------
     dict of float
     """
-    parts = 2 if dtype.kind == "c" else 1
-    return AMOUNTS[name](spec, adjoint, parts, dtype.itemsize // parts)
+    return AMOUNTS[name](spec, adjoint, dtype)
 
 
 @cache
 def seconds_per_unit() -> dict[str, dict[str, dict[str, float]]]:
-    """Seconds of a unit of each kind of work, by engine and real dtype.
+    """Returns the seconds of a unit of each kind of work, by engine and real dtype.
 
     Returns
     -------
     dict
         ``[engine][real dtype][kind]``; kinds that were not measured are missing.
     """
-    for path in (costs_file(), _PACKAGED):
+    for path in (costs_file(), PACKAGED):
         try:
             costs = json.loads(path.read_text())["seconds"]
             return {name: costs[name] for name in AMOUNTS}
         except (OSError, ValueError, KeyError, TypeError):  # no such file, or one of another version
             continue
-    raise RuntimeError(f"{_PACKAGED} is missing or damaged; install convop again")
+    raise RuntimeError(f"{PACKAGED} is missing or damaged; install convop again")
 
 
 def predicted(name: str, spec: ConvSpec, dtype: np.dtype[Any]) -> float:
-    """Seconds that an engine takes for one column forward and one back.
+    """Returns the seconds that an engine takes for one product forward and one adjoint.
 
     Parameters
     ----------
@@ -184,7 +186,7 @@ def predicted(name: str, spec: ConvSpec, dtype: np.dtype[Any]) -> float:
     float
         Infinite where nothing like it has been measured.
     """
-    units = seconds_per_unit()[name].get("float32" if dtype.char in "fF" else "float64", {})
+    units = seconds_per_unit()[name].get(real_dtype(dtype).name, {})
     total = 0.0
     for adjoint in (False, True):
         for kind, amount in amounts(name, spec, dtype, adjoint=adjoint).items():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-__all__ = ["kernel"]
+__all__ = ["inlined", "inner_kernel", "kernel"]
 
 
 @cache
@@ -50,10 +51,21 @@ def kernel(function: Callable[..., Any]) -> Any:
     -------
     numba.core.registry.CPUDispatcher
     """
-    dispatcher = numba.njit(nogil=True)(function)
+    return _cached(numba.njit(nogil=True)(function))
+
+
+def inner_kernel(function: Callable[..., Any]) -> Any:
+    """Compiles a function that only kernels call: as `kernel`, without the code that unpacks Python's objects."""
+    return _cached(numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Makes a small function part of every kernel that calls it, which saves compiling it by itself."""
+    return numba.njit(nogil=True, inline="always")(function)
+
+
+def _cached(dispatcher: Any) -> Any:
     # Numba raises where there is no source or no folder to write to: kernels are then compiled in every process.
-    try:
-        dispatcher._cache = _KernelCache(function)
-    except (OSError, RuntimeError):
-        return dispatcher
+    with suppress(OSError, RuntimeError):
+        dispatcher._cache = _KernelCache(dispatcher.py_func)
     return dispatcher

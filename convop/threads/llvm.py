@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 from llvmlite import ir
@@ -21,12 +22,19 @@ def integer_constant(value: int) -> ir.Constant:
     return ir.Constant(_INT, value)
 
 
-def arrays_of(context: Any, builder: Any, signature: Any, args: Any, names: tuple[int, ...]) -> list[Any]:
-    """Returns the arguments of an intrinsic, with those at the positions `names` unpacked as arrays."""
-    return [
-        context.make_array(signature.args[n])(context, builder, args[n]) if n in names else args[n]
-        for n in range(len(args))
-    ]
+def arrays_of(context: Any, builder: Any, signature: Any, args: Any) -> list[Any]:
+    """Returns the arguments of an intrinsic, with arrays and named tuples unpacked."""
+    return [_unpacked(context, builder, kind, value) for kind, value in zip(signature.args, args, strict=True)]
+
+
+def _unpacked(context: Any, builder: Any, kind: Any, value: Any) -> Any:
+    if isinstance(kind, types.Array):
+        return context.make_array(kind)(context, builder, value)
+    if isinstance(kind, types.NamedTuple):
+        values = (builder.extract_value(value, i) for i in range(len(kind.types)))
+        fields = zip(kind.fields, kind.types, values, strict=True)
+        return SimpleNamespace(**{name: _unpacked(context, builder, k, v) for name, k, v in fields})
+    return value
 
 
 @intrinsic
@@ -35,7 +43,7 @@ def atomic_fetch_add(typingctx, counter):
     signature = types.int64(counter)
 
     def emit(context, builder, signature, args):
-        (counter,) = arrays_of(context, builder, signature, args, (0,))
+        (counter,) = arrays_of(context, builder, signature, args)
         return builder.atomic_rmw("add", counter.data, integer_constant(1), "monotonic")
 
     return signature, emit

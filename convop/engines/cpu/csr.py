@@ -1,4 +1,4 @@
-"""The engine that is the SciPy matrix itself: for small problems, for algebra, and to check the others."""
+"""The engine that is the SciPy matrix itself: for small problems, for algebra, and to check the other engines."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from ...arrays import memory
 from ...arrays.backend import Array
 from ...geometry.spec import ConvSpec
 from ...matrix.build import build, with_values
-from ...threads.locks import ForkSafeLock
+from ...threads.locks import BuiltOnce
 
 __all__ = ["CsrEngine"]
 
 
 class CsrEngine:
-    """Multiplies by the CSR matrix, and by its conjugate transpose stored as CSR too.
+    """Multiplies by the CSR matrix, and by its conjugate transpose, which is stored as CSR too.
 
     Each is built when it is first needed. NaN and infinities stay where they meet a stored entry.
 
@@ -25,43 +25,41 @@ class CsrEngine:
         Geometry.
     kernel : ndarray
         Taps in the dtype of the map, not flipped.
+    structure : (ndarray, ndarray), optional
+        Column indices and row pointers of another matrix of the same spec.
     """
 
     name = "csr"
 
-    def __init__(self, spec: ConvSpec, kernel: Array) -> None:
-        self._spec = spec
-        self._kernel = kernel
-        self._matrix: sp.csr_array | None = None
-        self._adjoint: sp.csr_array | None = None
-        self._structure: tuple[Array, Array] | None = None
-        self._lock = ForkSafeLock()  # so that threads arriving together do not each build the matrix
+    def __init__(self, spec: ConvSpec, kernel: Array, structure: tuple[Array, Array] | None = None) -> None:
+        self._spec, self._kernel, self._structure = spec, kernel, structure
+        self._matrices: BuiltOnce[sp.csr_array] = BuiltOnce()
 
     @property
     def matrix(self) -> sp.csr_array:
         """The matrix in canonical CSR."""
-        with self._lock:
-            if self._matrix is None:
-                if self._structure is None:
-                    self._matrix = build(self._spec, self._kernel)
-                else:
-                    self._matrix = with_values(self._spec, self._kernel, *self._structure)
-            return self._matrix
+        return self._matrices.get("matrix", self._build)
 
     @property
     def adjoint_matrix(self) -> sp.csr_array:
         """Its conjugate transpose in canonical CSR: SciPy's transposed product is slower than a second matrix."""
+        return self._matrices.get("adjoint", self._transpose)
+
+    def _build(self) -> sp.csr_array:
+        if self._structure is None:
+            matrix = build(self._spec, self._kernel)
+            self._structure = (matrix.indices, matrix.indptr)
+            return matrix
+        return with_values(self._spec, self._kernel, *self._structure)
+
+    def _transpose(self) -> sp.csr_array:
         matrix = self.matrix
-        with self._lock:
-            if self._adjoint is None:
-                nbytes = self._spec.matrix_nbytes(matrix.dtype)
-                memory.require(nbytes, f"the transposed matrix of {self._spec}")
-                adjoint = matrix.T.tocsr()
-                if adjoint.dtype.kind == "c":
-                    np.conj(adjoint.data, out=adjoint.data)
-                adjoint.has_canonical_format = True
-                self._adjoint = adjoint
-            return self._adjoint
+        memory.require(self._spec.matrix_nbytes(matrix.dtype), f"the transposed matrix of {self._spec}")
+        adjoint = matrix.T.tocsr()
+        if adjoint.dtype.kind == "c":
+            np.conj(adjoint.data, out=adjoint.data)
+        adjoint.has_canonical_format = True
+        return adjoint
 
     def forward(self, x: Array) -> Array:
         product: Array = self.matrix @ x
@@ -72,8 +70,4 @@ class CsrEngine:
         return product
 
     def with_kernel(self, kernel: Array) -> CsrEngine:
-        other = CsrEngine(self._spec, kernel)
-        with self._lock:
-            matrix = self._matrix
-            other._structure = self._structure if matrix is None else (matrix.indices, matrix.indptr)
-        return other
+        return CsrEngine(self._spec, kernel, self._structure)

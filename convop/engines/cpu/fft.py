@@ -1,4 +1,4 @@
-"""The engine for large kernels: products of Fourier transforms, along all axes or along the first one only."""
+"""The engine for large kernels: products of Fourier transforms, along the first axis or along all axes."""
 
 from __future__ import annotations
 
@@ -8,16 +8,20 @@ from typing import Any
 import numpy as np
 
 from ...geometry.spec import ConvSpec
-from .columns import ColumnGeometry, Cut, cut
+from .columns import ColumnCut, ColumnGeometry, ColumnProblem, column_cut
+from .components import component_count, real_dtype
 from .planes import Geometry, PlaneEngine
-from .polyphase import written_back
-from .transforms import BlockGeometry, Lengths, block_lengths
+from .polyphase import adjoint_range
+from .transforms import TransformGeometry, TransformLengths, transform_lengths
+from .tuning import Tuning
 
-__all__ = ["FftEngine", "best_transforms"]
+__all__ = ["FftEngine", "cheapest_transforms"]
 
 
-def best_transforms(spec: ConvSpec, adjoint: bool, itemsize: int, parts: int) -> Cut | Lengths:
-    """The transforms that cost least for a direction.
+def cheapest_transforms(
+    spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any], tuning: Tuning
+) -> ColumnCut | TransformLengths:
+    """Returns the transforms that cost least for a direction.
 
     Parameters
     ----------
@@ -25,47 +29,57 @@ def best_transforms(spec: ConvSpec, adjoint: bool, itemsize: int, parts: int) ->
         Geometry.
     adjoint : bool
         From output to input.
-    itemsize : int
-        Bytes of a real number.
-    parts : int
-        Two for complex numbers.
+    dtype : dtype
+        Of the results.
+    tuning : Tuning
+        Costs, and the kinds of transforms to choose from.
 
     Returns
     -------
-    Cut or Lengths
+    ColumnCut or TransformLengths
         Along the first axis, or along all of them.
     """
-    axes = spec.axes
-    reach = [(axis.extent - 1) // axis.stride for axis in axes]
-    places = [written_back(axis)[1] if adjoint else axis.outputs for axis in axes]
+    axes, components, itemsize = spec.axes, component_count(dtype), real_dtype(dtype).itemsize
+    halo = [(axis.extent - 1) // axis.stride for axis in axes]
+    sizes = [adjoint_range(axis)[1] if adjoint else axis.outputs for axis in axes]
     phases = [min(axis.taps, axis.stride // math.gcd(axis.stride, axis.dilation)) for axis in axes]
     forward, backward = spec.c_in // spec.groups * math.prod(phases), spec.c_out // spec.groups
-    planes = (backward, forward) if adjoint else (forward, backward)
-    whole = block_lengths(places, reach, (planes[0] * parts, planes[1] * parts), itemsize)
-    if len(axes) == 1:
+    read, written = (backward, forward) if adjoint else (forward, backward)
+    whole = transform_lengths(
+        list(zip(sizes, halo, strict=True)), (read * components, written * components), itemsize, tuning
+    )
+    if len(axes) == 1 or "first axis" not in tuning.transform_kinds:
         return whole
-    read = math.prod(p + r for p, r in zip(places[1:-1], reach[1:-1], strict=True))
-    entries = backward * spec.c_in // spec.groups * phases[0] * math.prod(axis.taps for axis in axes[1:])
-    first = cut(
-        (places[0], places[-1]), (reach[0], reach[-1]), (read, math.prod(places[1:-1])), planes, entries, itemsize,
-        3 - parts,
-    )  # fmt: skip
-    return whole if first is None or whole.nanoseconds <= first.nanoseconds else first
-
-
-def _geometry(spec: ConvSpec, adjoint: bool, real: np.dtype[Any], parts: int) -> Geometry:
-    found = best_transforms(spec, adjoint, real.itemsize, parts)
-    if isinstance(found, Cut):
-        return ColumnGeometry(spec, adjoint, real, parts, found)
-    return BlockGeometry(spec, adjoint, real, parts)
+    problem = ColumnProblem(
+        outer_size=sizes[0],
+        outer_halo=halo[0],
+        row_size=sizes[-1],
+        row_halo=halo[-1],
+        read_rows=math.prod(size + h for size, h in zip(sizes[1:-1], halo[1:-1], strict=True)),
+        result_rows=math.prod(sizes[1:-1]),
+        read=read,
+        written=written,
+        entries=backward * spec.c_in // spec.groups * phases[0] * math.prod(axis.taps for axis in axes[1:]),
+        itemsize=itemsize,
+        components=components,
+    )
+    first = column_cut(problem, tuning)
+    if first is None or ("all axes" in tuning.transform_kinds and whole.nanoseconds <= first.nanoseconds):
+        return whole
+    return first
 
 
 class FftEngine(PlaneEngine):
     """Fourier transforms of blocks, with the transform of the kernel kept.
 
     A NaN or an infinity spreads over its whole block. Errors are of the size of rounding relative to the largest
-    results, not to each single one; sums that leave the range of the dtype, or fall below it, take all results along.
+    results, not relative to each result; sums that leave the range of the dtype, or fall below it, affect all results.
     """
 
     name = "fft"
-    _geometry = staticmethod(_geometry)
+
+    def _build_geometry(self, adjoint: bool, dtype: np.dtype[Any]) -> Geometry:
+        found = cheapest_transforms(self._spec, adjoint, dtype, self._tuning)
+        if isinstance(found, ColumnCut):
+            return ColumnGeometry(self._spec, adjoint, dtype, found)
+        return TransformGeometry(self._spec, adjoint, dtype, self._tuning)

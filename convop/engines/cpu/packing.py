@@ -1,4 +1,4 @@
-"""Offsets and weights in the order in which register tiles read them."""
+"""Packs offsets and weights in the order in which the microkernels read them."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy as np
 
 from ...arrays.backend import Array
 from ...geometry.axis import Axis, Ints
+from ..kernels.records import PairTable, TapTable
 from .polyphase import Taps
 
-__all__ = ["Correlations", "paired_distance", "plane_runs", "ragged"]
+__all__ = ["Correlations", "concatenated", "pair_distance", "pair_table", "plane_runs", "tap_table"]
 
 
-def ragged(arrays: list[Array], dtype: Any) -> tuple[Array, Array]:
-    """Where each of some arrays begins when they stand one after another, and so they do."""
+def concatenated(arrays: list[Array], dtype: Any) -> tuple[Array, Array]:
+    """Returns where each array begins in their concatenation (one more than arrays, as CSR's indptr), and that."""
     at = np.cumsum([0, *(a.size for a in arrays)])
     return at, np.concatenate([a.ravel() for a in arrays]).astype(dtype, copy=False)
 
 
 def plane_runs(planes: int) -> list[int]:
-    """Numbers of planes that are computed together: fours, and rather three and two than four and one."""
+    """Returns numbers of planes that are computed together: fours, and rather three and two than four and one."""
     runs = []
     while planes:
         runs.append(3 if planes in (3, 5) else min(planes, 4))
@@ -30,100 +31,137 @@ def plane_runs(planes: int) -> list[int]:
     return runs
 
 
-def _packed_runs(matrix: Array, runs: list[int]) -> Array:
-    """Weights, (planes, entries), in the order in which tiles read them."""
+def _packed(matrix: Array, runs: list[int]) -> Array:
+    """Returns weights ``(planes, entries)`` by run of planes, entry, and plane of the run."""
     ends = np.cumsum(runs)
     return np.concatenate([rows.T.ravel() for rows in np.split(matrix, ends[:-1])])
 
 
 @dataclass(frozen=True)
-class Pairs:
-    """Entries of two steps of the first axis that are computed together, as `tiles.pair_tile` takes them.
+class _Pairs:
+    """The entries of two results that are computed together, in the order of `records.PairTaps`.
 
-    An entry is a tap of a plane that is read. Those that differ along the first axis alone are a column.
+    An entry is a tap of a plane that is read. Entries that differ along the first axis alone form a column: the second
+    result reads each of them through the tap before.
 
     Attributes
     ----------
     first : list of int
-        Entries that only the first of two steps reads: the first of each column.
-    both : ndarray of int, (entries, 2)
-        Entries that both read, and which they are for the second.
+        Entries that only the first result reads: the first of each column.
+    shared : ndarray of int, (entries, 2)
+        Entries that both results read, and which entry each is for the second.
     last : list of int
-        Entries that only the second reads.
+        Entries that only the second result reads.
     """
 
     first: list[int]
-    both: Ints
+    shared: Ints
     last: list[int]
 
     @classmethod
-    def of(cls, job: Taps, planes: int) -> Pairs:
-        """The entries of a job that reads some planes."""
+    def of(cls, taps: Taps, planes: int) -> _Pairs:
+        """Returns the entries of an output phase that reads some planes."""
         found: dict[tuple[int, ...], list[int]] = {}
-        for tap in np.argsort(job.shift[:, 0], kind="stable").tolist():
-            found.setdefault((int(job.phase[tap]), *job.shift[tap, 1:].tolist()), []).append(tap)
-        taps = len(job.number)
-        columns = [[plane * taps + tap for tap in column] for plane in range(planes) for column in found.values()]
-        both = [pair for column in columns for pair in zip(column[1:], column[:-1], strict=True)]
-        return cls([c[0] for c in columns], np.array(both, int).reshape(-1, 2), [c[-1] for c in columns])
+        for tap in np.argsort(taps.shift[:, 0], kind="stable").tolist():
+            found.setdefault((int(taps.phase[tap]), *taps.shift[tap, 1:].tolist()), []).append(tap)
+        count = len(taps.number)
+        columns = [[plane * count + tap for tap in column] for plane in range(planes) for column in found.values()]
+        shared = [pair for column in columns for pair in zip(column[1:], column[:-1], strict=True)]
+        return cls([c[0] for c in columns], np.array(shared, int).reshape(-1, 2), [c[-1] for c in columns])
 
-    def offsets(self, offsets: Ints, step: int) -> Ints:
-        """Where entries are read, from those of all entries and the distance of the two steps."""
-        return np.concatenate([offsets[self.first], offsets[self.both[:, 0]], offsets[self.last] + step])
+    def offsets(self, offsets: Ints, stride: int) -> Ints:
+        """Returns where entries are read, from the offsets of all entries and the stride of the two results."""
+        return np.concatenate([offsets[self.first], offsets[self.shared[:, 0]], offsets[self.last] + stride])
 
     def weights(self, entries: Array) -> Array:
-        """Weights in the order of the entries."""
-        return np.concatenate([entries[self.first], entries[self.both.ravel()], entries[self.last]])
+        """Returns weights in the order of the entries."""
+        return np.concatenate([entries[self.first], entries[self.shared.ravel()], entries[self.last]])
 
 
-def paired_distance(axis: Axis, places: int, jobs: list[Taps]) -> int:
-    """Steps of the first axis from one to the other that shares its taps but the ends, or 0 if there are none."""
+def pair_distance(axis: Axis, output_size: int, phases: list[Taps]) -> int:
+    """Returns the indices of the first axis between two results that share all taps but the ends, 0 if there are none."""
     distance = axis.dilation // math.gcd(axis.dilation, axis.stride)
-    longest = max(len(set(job.shift[:, 0].tolist())) for job in jobs)
-    return distance if longest > 1 and places > distance else 0
+    longest = max(len(set(taps.shift[:, 0].tolist())) for taps in phases)
+    return distance if longest > 1 and output_size > distance else 0
 
 
 class Correlations:
-    """Some jobs that read the same planes and each write as many, as `loops.correlate_block` takes them.
+    """The output phases of one correlation: they read the same planes, and each writes as many.
 
     Parameters
     ----------
-    jobs : list of Taps
-        What each reads.
+    phases : list of Taps
+        The taps of each phase.
     offsets : list of ndarray of int64
-        Where every tap of every plane of a job reads, (planes, taps), flat.
+        Where every tap of every plane of a phase reads, ``(planes, taps)``, flat.
     read, written : int
-        Real planes that are read, and written by a job.
-    distance, step : int
-        Steps of the first axis from one to the other that is computed with it, 0 for none, and elements of a step.
+        Planes that are read, and planes that a phase writes.
+    distance, stride : int
+        Indices of the first axis between results that are computed together, 0 for none, and elements of an index.
 
     Attributes
     ----------
     runs : list of int
         Numbers of planes that are computed together.
-    pair_offsets : list of ndarray of int64
-        The offsets of a job for two steps.
-    pair_columns : list of int
-        Entries that only one of two steps reads.
     """
 
     def __init__(
-        self, jobs: list[Taps], offsets: list[Ints], read: int, written: int, distance: int = 0, step: int = 0
+        self,
+        phases: list[Taps],
+        offsets: list[Ints],
+        planes: tuple[int, int],
+        *,
+        distance: int = 0,
+        stride: int = 0,
     ) -> None:
-        self.jobs, self.offsets, self.distance = jobs, offsets, distance
+        read, written = planes
+        self.phases, self.offsets, self.distance = phases, offsets, distance
         self.runs = plane_runs(written)
-        self._pairs = [Pairs.of(job, read) for job in jobs] if distance else []
-        nothing = np.zeros(0, dtype=np.int64)
-        self.pair_offsets = (
-            [pairs.offsets(o, distance * step) for pairs, o in zip(self._pairs, offsets, strict=True)]
-            if distance
-            else [nothing] * len(jobs)
-        )
-        self.pair_columns = [len(pairs.first) for pairs in self._pairs] if distance else [0] * len(jobs)
+        self._pairs = [_Pairs.of(taps, read) for taps in phases] if distance else []
+        pairs = zip(self._pairs, offsets, strict=True) if distance else ()
+        nothing = [np.zeros(0, dtype=np.int64)] * len(phases)
+        self.pair_offsets = [entries.offsets(o, distance * stride) for entries, o in pairs] or nothing
+        self.pair_ends = [len(entries.first) for entries in self._pairs] or [0] * len(phases)
 
-    def weights(self, group: Array) -> tuple[list[Array], list[Array]]:
-        """The weights of every job, and those for two steps, from the taps of a group, (written, read, taps)."""
-        matrices = [group[:, :, job.number].reshape(len(group), -1) for job in self.jobs]
-        nothing = np.zeros(0, dtype=group.dtype)
-        pairs = [p.weights(m[0]) for p, m in zip(self._pairs, matrices, strict=True)] if self.distance else []
-        return [_packed_runs(matrix, self.runs) for matrix in matrices], pairs or [nothing] * len(matrices)
+    def weights(self, group: Array) -> list[Array]:
+        """Returns the weights of every phase from the taps of a group, ``(written, read, taps)``."""
+        return [_packed(matrix, self.runs) for matrix in self._matrices(group)]
+
+    def pair_weights(self, group: Array) -> list[Array]:
+        """Returns the weights of every phase for pairs of results."""
+        if not self.distance:
+            return [np.zeros(0, dtype=group.dtype)] * len(self.phases)
+        return [entries.weights(m[0]) for entries, m in zip(self._pairs, self._matrices(group), strict=True)]
+
+    def _matrices(self, group: Array) -> list[Array]:
+        return [group[:, :, taps.number].reshape(len(group), -1) for taps in self.phases]
+
+
+def tap_table(correlations: list[Correlations], weights: list[Array], real: np.dtype[Any]) -> TapTable:
+    """Returns the table of the output phases of some correlations, one after another.
+
+    Parameters
+    ----------
+    correlations : list of Correlations
+        In the order of their output phases.
+    weights : list of ndarray
+        For each correlation real weights, ``(groups, planes written, planes read, taps)``.
+    real : dtype
+        Of the weights.
+    """
+    offset_at, offsets = concatenated([o for c in correlations for o in c.offsets], np.int64)
+    groups = list(zip(*weights, strict=True))
+    packed = [w for group in groups for c, taps in zip(correlations, group, strict=True) for w in c.weights(taps)]
+    weight_at, values = concatenated(packed, real)
+    runs = np.array([run for c in correlations for run in c.runs])
+    return TapTable(runs, offsets, offset_at, values, weight_at[:-1].reshape(len(groups), -1))
+
+
+def pair_table(correlations: list[Correlations], weights: list[Array], real: np.dtype[Any]) -> PairTable:
+    """Returns the table of pairs of results; the parameters are those of `tap_table`."""
+    offset_at, offsets = concatenated([o for c in correlations for o in c.pair_offsets], np.int64)
+    groups = list(zip(*weights, strict=True))
+    packed = [w for group in groups for c, taps in zip(correlations, group, strict=True) for w in c.pair_weights(taps)]
+    weight_at, values = concatenated(packed, real)
+    ends = np.array([end for c in correlations for end in c.pair_ends])
+    return PairTable(offsets, offset_at, values, weight_at[:-1].reshape(len(groups), -1), ends)

@@ -1,14 +1,13 @@
-"""Extension and polyphase steps, shared by all engines: a convolution as stride-1 correlations of planes.
+"""Polyphase decomposition: a convolution of any stride and padding mode as stride-1 correlations of planes.
 
-Position ``p = q*s + r`` of an extended axis lies at place ``q`` of phase ``r``. Tap ``t`` sits at ``t*d = shift*s +
-phase``, so that
+Position ``p = q*s + r`` of an extended axis is index ``q`` of phase ``r``. Tap ``t`` sits at ``t*d = shift*s + phase``, so
 
     forward   y[o]    = sum_t K[t] * x_phase(t)[o + shift(t)]
     adjoint   x_r[q]  = sum over the taps t of phase r of conj(K[t]) * y[q - shift(t)]
 
-Both are sums of stride-1 correlations: of the phases of the input, or of ``y`` extended by zeros, with taps in the
-one order or the other. A stride, a padding mode, a direction is nothing but integer tables of where the places of the
-planes are read from and where the results go.
+Both are sums of stride-1 correlations: of the phases of the input, or of ``y`` extended by zeros, with the taps in
+opposite order. Stride, padding mode and direction are integer tables alone: from which element each index of a phase is
+read, and to which element each result goes. (Vaidyanathan, Multirate Systems and Filter Banks, 1993, section 4.3.)
 """
 
 from __future__ import annotations
@@ -25,95 +24,115 @@ from ...arrays import memory
 from ...geometry.axis import Axis, Ints, extend
 from ...geometry.spec import ConvSpec
 
-__all__ = ["AxisPlan", "Plan", "Positions", "written_back"]
+__all__ = ["AxisPlan", "Phase", "Plan", "Taps", "adjoint_range"]
 
-# Bytes of a line in the tables while they are made.
+# Bytes of a row in the tables while they are made.
 _TABLE_BYTES = 40
 _NONE: Ints = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True)
-class Positions:
-    """Which elements of an array the places ``0 <= q < count`` of one phase of an axis stand for.
+class Phase:
+    """Which elements of an axis the indices ``0 <= q < count`` of one phase stand for.
 
-    Place ``q`` is element ``start + q*step`` for ``a <= q < b``, the interior. The others are listed in `edges`, first
-    those before `a` and then those from `b` on: the element that the extension has there, or -1 for none.
+    Index ``q`` is element ``start + q*step`` for ``first <= q < stop``, the interior. `edges` lists the elements of the
+    other indices, those before the interior and then those after it: the element that the extension copies, or -1.
     """
 
     count: int
     start: int
     step: int
-    a: int
-    b: int
+    first: int
+    stop: int
     edges: Ints
 
     @classmethod
-    def of(cls, count: int, start: int, step: int, n: int, mode: str, stop: int | None = None) -> Positions:
-        """Places of an axis of `n` elements and its extension, up to the position `stop` if there is one."""
-        inside = n if stop is None else min(n, stop)
-        a = min(max(0, -(start // step)), count)
-        b = max(a, min(count, (inside - 1 - start) // step + 1))
-        position = start + np.concatenate([np.arange(a), np.arange(b, count)]) * step
+    def of(cls, axis: tuple[int, str], count: int, start: int, step: int, end: int | None = None) -> Phase:
+        """Returns a phase of an axis of ``(elements, padding mode)``, with zeros from the element `end` on."""
+        n, mode = axis
+        inside = n if end is None else min(n, end)
+        first = min(max(0, -(start // step)), count)
+        stop = max(first, min(count, (inside - 1 - start) // step + 1))
+        position = start + np.concatenate([np.arange(first), np.arange(stop, count)]) * step
         edges = extend(position, n, mode)
-        if stop is not None:
-            edges[position >= stop] = -1
-        return cls(count, start, step, a, b, edges)
+        if end is not None:
+            edges[position >= end] = -1
+        return cls(count, start, step, first, stop, edges)
 
-    def all(self) -> Ints:
-        """The element of every place, or -1."""
-        inside = self.start + np.arange(self.a, self.b) * self.step
-        return np.concatenate([self.edges[: self.a], inside, self.edges[self.a :]])
+    @classmethod
+    def whole(cls, count: int) -> Phase:
+        """Returns the phase that is an axis as it is."""
+        return cls(count, 0, 1, 0, count, _NONE)
 
-    def interior(self) -> npt.NDArray[np.bool_]:
-        """Which places are in the interior, as booleans."""
+    def elements(self) -> Ints:
+        """Returns the element of every index, or -1."""
+        interior = self.start + np.arange(self.first, self.stop) * self.step
+        return np.concatenate([self.edges[: self.first], interior, self.edges[self.first :]])
+
+    def is_interior(self) -> npt.NDArray[np.bool_]:
+        """Returns whether each index is in the interior."""
         q = np.arange(self.count)
-        return (q >= self.a) & (q < self.b)
+        return (q >= self.first) & (q < self.stop)
 
 
 @dataclass(frozen=True)
 class AxisPlan:
-    """One axis in one direction.
+    """One axis in one direction, for planes: `geometry.axis.AxisRows` has the taps of each output, for matrices.
 
     Attributes
     ----------
-    n_read, n_written : int
-        Elements of the axis that is read, and of the one that is written.
-    read : tuple of Positions
-        For every phase of what is read, ``places + reach`` places.
-    write : tuple of Positions
-        For every phase of what is written, `places` places.
+    read_size, written_size : int
+        Elements of the axis that is read, and of the axis that is written.
+    read : tuple of Phase
+        The phases that are read, of ``output_size + halo`` indices.
+    write : tuple of Phase
+        The phases that are written, of `output_size` indices.
     taps : tuple of (int, int, int)
         For every tap the phase it reads, the phase it writes, and its shift.
-    places, reach : int
+    output_size, halo : int
         Results along the axis, and the largest shift.
     """
 
-    n_read: int
-    n_written: int
-    read: tuple[Positions, ...]
-    write: tuple[Positions, ...]
+    read_size: int
+    written_size: int
+    read: tuple[Phase, ...]
+    write: tuple[Phase, ...]
     taps: tuple[tuple[int, int, int], ...]
-    places: int
-    reach: int
+    output_size: int
+    halo: int
+
+    @classmethod
+    def of(cls, axis: Axis, adjoint: bool) -> AxisPlan:
+        """Returns the plan of an axis, forward or adjoint."""
+        n, m, s, lo, mode = axis.inputs, axis.outputs, axis.stride, axis.lo, axis.mode
+        split = [divmod(t * axis.dilation, s) for t in range(axis.taps)]
+        phases = sorted({phase for _, phase in split})
+        halo = max(shift for shift, _ in split)
+        if not adjoint:
+            read = tuple(Phase.of((n, mode), m + halo, r - lo, s) for r in phases)
+            return cls(n, m, read, (Phase.whole(m),), tuple((phases.index(r), 0, q) for q, r in split), m, halo)
+        first, size = adjoint_range(axis)
+        residual = (Phase.of((m, "zeros"), size + halo, first - halo, 1),)
+        write = tuple(Phase.of((n, mode), size, first * s + r - lo, s, _end(axis) - lo) for r in phases)
+        return cls(m, n, residual, write, tuple((0, phases.index(r), halo - q) for q, r in split), size, halo)
 
     @property
     def covers(self) -> bool:
-        """Whether every element that is to be written has a place."""
-        return sum(p.b - p.a for p in self.write) == self.n_written
+        """Whether every element that is to be written is in the interior of a phase."""
+        return sum(p.stop - p.first for p in self.write) == self.written_size
 
 
-# Stands before the axis of a signal, so that there is always a leading axis.
-_UNIT = Positions(1, 0, 1, 0, 1, _NONE)
-_UNIT_AXIS = AxisPlan(1, 1, (_UNIT,), (_UNIT,), ((0, 0, 0),), 1, 0)
+# Stands before the axis of a signal, so there is always a leading axis.
+_UNIT_AXIS = AxisPlan(1, 1, (Phase.whole(1),), (Phase.whole(1),), ((0, 0, 0),), 1, 0)
 
 
-def _stop(axis: Axis) -> int:
-    """The position from which on no output reads."""
+def _end(axis: Axis) -> int:
+    """Returns the position from which on no output reads."""
     return (axis.outputs - 1) * axis.stride + axis.extent
 
 
-def written_back(axis: Axis) -> tuple[int, int]:
-    """The first place that the adjoint writes along an axis, and how many: those on the axis, or with its extension.
+def adjoint_range(axis: Axis) -> tuple[int, int]:
+    """Returns the first index that the adjoint writes in every phase of an axis, and how many.
 
     Parameters
     ----------
@@ -122,46 +141,31 @@ def written_back(axis: Axis) -> tuple[int, int]:
 
     Returns
     -------
-    int, int
+    first, count : int
+        For "zeros" the indices of the axis itself, for other modes those of its extension too.
     """
-    low, high = 0, _stop(axis)
+    low, high = 0, _end(axis)
     if axis.mode == "zeros":
         low, high = max(0, axis.lo), min(high, axis.lo + axis.inputs)
     first = low // axis.stride
     return first, max(1, (high - 1) // axis.stride + 1 - first)
 
 
-def _axis_plan(axis: Axis, adjoint: bool) -> AxisPlan:
-    n, m, s, lo, mode = axis.inputs, axis.outputs, axis.stride, axis.lo, axis.mode
-    split = [divmod(t * axis.dilation, s) for t in range(axis.taps)]
-    phases = sorted({phase for _, phase in split})
-    reach = max(shift for shift, _ in split)
-    if not adjoint:
-        read = tuple(Positions.of(m + reach, r - lo, s, n, mode) for r in phases)
-        results = (Positions(m, 0, 1, 0, m, _NONE),)
-        return AxisPlan(n, m, read, results, tuple((phases.index(r), 0, q) for q, r in split), m, reach)
-    first, places = written_back(axis)
-    stop = _stop(axis)
-    ends = (Positions.of(places + reach, first - reach, 1, m, "zeros"),)
-    write = tuple(Positions.of(places, first * s + r - lo, s, n, mode, stop - lo) for r in phases)
-    return AxisPlan(m, n, ends, write, tuple((0, phases.index(r), reach - q) for q, r in split), places, reach)
+def _outer(indices: list[Ints], sizes: list[int]) -> Ints:
+    """Returns the flat indices of all combinations of indices along axes of these sizes; -1 where one of them is."""
 
-
-def _outer(parts: list[Ints], sizes: list[int]) -> Ints:
-    """Flat indices of all combinations of indices along axes of the given sizes; -1 where one of them is."""
-
-    def join(total: Ints, part: tuple[Ints, int]) -> Ints:
-        index, size = part
+    def join(total: Ints, axis: tuple[Ints, int]) -> Ints:
+        index, size = axis
         return np.where((total[:, None] < 0) | (index < 0), -1, total[:, None] * size + index).ravel()
 
-    return reduce(join, zip(parts, sizes, strict=True), np.zeros(1, dtype=np.int64))
+    return reduce(join, zip(indices, sizes, strict=True), np.zeros(1, dtype=np.int64))
 
 
 class Plan:
-    """One direction of a convolution, as integers: what is read, which taps go where, what is written.
+    """One direction of a convolution as integers: which elements are read, which taps go where, what is written.
 
-    The last axis is that of the lines; the first is the one along which work is divided, and those between are
-    flattened with it into the number of a line. Channels are not in it: all planes of all channels are alike.
+    Rows run along the last axis. Work is divided along the first axis; the axes between are flattened with it into the
+    number of a row. Channels do not occur: the planes of all channels are alike.
 
     Parameters
     ----------
@@ -174,132 +178,142 @@ class Plan:
     ----------
     axes : tuple of AxisPlan
         Two or more; a signal has a leading axis of one element.
-    read_lines : ndarray of int64, (phases of the leading axes, lines)
-        Element at which a line begins in a plane that is read, or -1 for a line of zeros.
-    write_lines : ndarray of int64, (phases of the leading axes, lines)
-        The line that is written, or -1 for none; numbers from `lines` on are the aside lines.
-    lines : int
-        Lines of a plane that is written.
-    aside : ndarray of int64
-        For every line beyond the ends of a leading axis, which other places read too, the line it is added to.
-    rim : ndarray of int64
-        The same for the last axis: for every element beyond its ends the one that it is added to.
-    rim_slots : list of ndarray of int64
-        For every phase of the last axis that is written, the number in `rim` of each of the edges, or -1.
-    between : ndarray of int64
-        Numbers of the lines of one step along the first axis that hold results.
-    lines_a_step : int
-        Lines that are read for one step along the first axis.
+    read_rows : ndarray of int64, (phases of the leading axes, rows)
+        Element at which a row begins in a channel that is read, or -1 for a row of zeros.
+    write_rows : ndarray of int64, (phases of the leading axes, rows)
+        The row that is written, or -1 for none; numbers from `row_count` on are halo rows.
+    row_count : int
+        Rows of a channel that is written.
+    halo_rows : ndarray of int64
+        For every row beyond the ends of the leading axes that the extension copies, the row that it is added to.
+    halo_columns : ndarray of int64
+        The same for the last axis: for every element beyond its ends the element that it is added to.
+    halo_slots : list of ndarray of int64
+        For every phase of the last axis that is written, the number in `halo_columns` of each edge, or -1.
+    row_offsets : ndarray of int64
+        Numbers of the rows of one index of the first axis that hold results.
+    rows_per_index : int
+        Rows that are read for one index of the first axis.
     """
 
     def __init__(self, spec: ConvSpec, adjoint: bool) -> None:
         self.spec, self.adjoint = spec, adjoint
-        axes = tuple(_axis_plan(axis, adjoint) for axis in spec.axes)
+        axes = tuple(AxisPlan.of(axis, adjoint) for axis in spec.axes)
         self.axes = axes if len(axes) > 1 else (_UNIT_AXIS, *axes)
         *leading, last = self.axes
-        tables = sum(
-            math.prod(len(p) * (axis.places + more * axis.reach) for axis, p, more in ends)
-            for ends in (
-                [(axis, axis.read, 1) for axis in leading],
-                [(axis, axis.write, 0) for axis in leading],
-            )
+        read = math.prod(len(axis.read) * (axis.output_size + axis.halo) for axis in leading)
+        written = math.prod(len(axis.write) * axis.output_size for axis in leading)
+        memory.require(_TABLE_BYTES * (read + written), f"the tables of the rows of {spec}, extended")
+        sizes = [axis.read_size for axis in leading]
+        self.read_rows = np.stack(
+            [_outer([p.elements() for p in phases], sizes) for phases in product(*(axis.read for axis in leading))]
         )
-        memory.require(_TABLE_BYTES * tables, f"the tables of the lines of {spec}, extended")
-        sizes = [axis.n_read for axis in leading]
-        self.read_lines = np.stack(
-            [_outer([p.all() for p in phases], sizes) for phases in product(*(axis.read for axis in leading))]
-        )
-        self.read_lines[self.read_lines >= 0] *= last.n_read
-        self._write(leading, last)
+        self.read_rows[self.read_rows >= 0] *= last.read_size
+        self._tabulate_writes(leading, last)
         middle = self.axes[1:-1]
-        extents = [axis.places + axis.reach for axis in middle]
-        self.lines_a_step = math.prod(extents)
-        self.between = _outer([np.arange(axis.places) for axis in middle], extents)
+        extents = [axis.output_size + axis.halo for axis in middle]
+        self.rows_per_index = math.prod(extents)
+        self.row_offsets = _outer([np.arange(axis.output_size) for axis in middle], extents)
         self.covers = all(axis.covers for axis in self.axes)
 
-    def _write(self, leading: list[AxisPlan], last: AxisPlan) -> None:
-        sizes = [axis.n_written for axis in leading]
-        self.lines = math.prod(sizes)
-        tables, asides = [], [_NONE]
+    def _tabulate_writes(self, leading: list[AxisPlan], last: AxisPlan) -> None:
+        sizes = [axis.written_size for axis in leading]
+        self.row_count = math.prod(sizes)
+        tables, halo_rows = [], [_NONE]
         count = 0
         for phases in product(*(axis.write for axis in leading)):
-            lines = _outer([p.all() for p in phases], sizes)
-            own = _outer([p.interior() - 1 for p in phases], [1] * len(sizes)) == 0
-            beyond = np.flatnonzero(~own & (lines >= 0))
-            asides.append(lines[beyond])
-            lines[beyond] = self.lines + count + np.arange(len(beyond))
+            rows = _outer([p.elements() for p in phases], sizes)
+            interior = _outer([p.is_interior() - 1 for p in phases], [1] * len(sizes)) == 0
+            beyond = np.flatnonzero(~interior & (rows >= 0))
+            halo_rows.append(rows[beyond])
+            rows[beyond] = self.row_count + count + np.arange(len(beyond))
             count += len(beyond)
-            tables.append(lines)
-        self.write_lines = np.stack(tables)
-        self.aside = np.concatenate(asides)
-        count, rims, self.rim_slots = 0, [_NONE], []
+            tables.append(rows)
+        self.write_rows = np.stack(tables)
+        self.halo_rows = np.concatenate(halo_rows)
+        count, columns, self.halo_slots = 0, [_NONE], []
         for p in last.write:
             beyond = np.flatnonzero(p.edges >= 0)
-            rims.append(p.edges[beyond])
+            columns.append(p.edges[beyond])
             slots = np.full(len(p.edges), -1)
             slots[beyond] = count + np.arange(len(beyond))
             count += len(beyond)
-            self.rim_slots.append(slots)
-        self.rim = np.concatenate(rims)
+            self.halo_slots.append(slots)
+        self.halo_columns = np.concatenate(columns)
 
     @property
-    def reads_whole_lines(self) -> bool:
+    def reads_whole_rows(self) -> bool:
         """Whether planes lie in the source as they are read: no stride, no extension, and nothing is left out."""
         phases = [p for axis in self.axes for p in axis.read]
-        whole = all(axis.places + axis.reach == axis.n_read for axis in self.axes)
+        whole = all(axis.output_size + axis.halo == axis.read_size for axis in self.axes)
         return whole and len(phases) == len(self.axes) and all(p.step == 1 and not len(p.edges) for p in phases)
 
     @property
-    def writes_whole_lines(self) -> bool:
-        """Whether results lie in the target line by line as they lie in their plane, with nothing beyond the ends."""
+    def writes_whole_rows(self) -> bool:
+        """Whether results lie in the target row by row as in their plane, with nothing beyond the ends."""
         phases = [p for axis in self.axes for p in axis.write]
         return len(phases) == len(self.axes) and all(p.step == 1 and not len(p.edges) for p in phases)
 
     @property
     def read_phases(self) -> int:
-        """Planes that one channel is read as."""
+        """Planes that one component of a channel is read as."""
         return math.prod(len(axis.read) for axis in self.axes)
 
     @property
     def read_space(self) -> int:
         """Elements of a channel that is read."""
-        return math.prod(axis.n_read for axis in self.axes)
+        return math.prod(axis.read_size for axis in self.axes)
 
     @property
     def written_space(self) -> int:
         """Elements of a channel that is written."""
-        return math.prod(axis.n_written for axis in self.axes)
+        return math.prod(axis.written_size for axis in self.axes)
 
     @property
-    def places(self) -> int:
-        """Places of a plane that is written."""
-        return math.prod(axis.places for axis in self.axes)
+    def plane_size(self) -> int:
+        """Results of a plane that is written."""
+        return math.prod(axis.output_size for axis in self.axes)
 
-    def jobs(self) -> list[Taps]:
-        """For every phase that is written, in the order of `write_lines` and then of the last axis, its taps."""
+    def row_numbers(self, shift: npt.NDArray[np.int64], first_axis: bool = True) -> npt.NDArray[np.int64]:
+        """Returns which row of a block each tap reads, relative to the row that it writes.
+
+        Parameters
+        ----------
+        shift : ndarray of int64, (taps, axes)
+            Shifts along all axes.
+        first_axis : bool
+            Whether the shift along the first axis counts; transforms along it do not shift.
+        """
+        rows = shift[:, 0] * first_axis
+        for axis, along in zip(self.axes[1:-1], shift.T[1:-1], strict=True):
+            rows = rows * (axis.output_size + axis.halo) + along
+        return rows
+
+    def output_phases(self) -> list[Taps]:
+        """Returns the taps of every phase that is written: phases of the leading axes first, then of the last axis."""
         counts = [len(axis.write) for axis in self.axes]
-        jobs: list[list[tuple[int, tuple[int, ...], int]]] = [[] for _ in range(math.prod(counts))]
+        found: list[list[tuple[int, tuple[int, ...], int]]] = [[] for _ in range(math.prod(counts))]
         for number, taps in enumerate(product(*(axis.taps for axis in self.axes))):
             read = write = 0
             for axis, (r, w, _) in zip(self.axes, taps, strict=True):
                 read = read * len(axis.read) + r
                 write = write * len(axis.write) + w
-            jobs[write].append((number, tuple(q for _, _, q in taps), read))
-        return [Taps.of(job) for job in jobs]
+            found[write].append((number, tuple(q for _, _, q in taps), read))
+        return [Taps.of(phase) for phase in found]
 
 
 @dataclass(frozen=True)
 class Taps:
-    """Taps of one phase that is written.
+    """The taps of one output phase.
 
     Attributes
     ----------
     number : ndarray of int64
         Which tap of the kernel, counted along its flattened spatial axes.
     shift : ndarray of int64, (taps, axes)
-        Where it reads, from the place that it writes.
+        Where it reads, relative to the index that it writes.
     phase : ndarray of int64
-        Which plane of a channel it reads.
+        Which phase of a channel it reads.
     """
 
     number: Ints
@@ -308,5 +322,6 @@ class Taps:
 
     @classmethod
     def of(cls, taps: list[tuple[int, tuple[int, ...], int]]) -> Taps:
+        """Returns taps from a list of (number, shifts, phase)."""
         numbers, shifts, phases = zip(*taps, strict=True)
         return cls(np.array(numbers), np.array(shifts), np.array(phases))

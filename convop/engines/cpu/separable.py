@@ -1,4 +1,4 @@
-"""The engine for kernels of low rank: one sweep along each axis.
+"""The engine for separable kernels, those of low rank: one sweep along each axis.
 
 A kernel that is a sum of ``r`` outer products is applied by one-dimensional convolutions with ``r`` channels between
 them. In any number of dimensions, and with the channels of a group at the two ends, that is a tensor train,
@@ -19,8 +19,10 @@ from scipy.linalg import lapack
 
 from ...arrays.backend import Array
 from ...geometry.spec import ConvSpec
-from .planes import PlaneEngine, parts_of, real_of
-from .sweeps import SweepDirection, SweepGeometry
+from ...threads.locks import BuiltOnce
+from .planes import CompiledDirection, PlaneEngine
+from .sweeps import SweepGeometry, sweep_direction
+from .tuning import Tuning
 
 __all__ = ["SeparableEngine", "is_low_rank"]
 
@@ -50,14 +52,14 @@ class SeparableEngine(PlaneEngine):
 
     name = "separable"
 
-    def __init__(self, spec: ConvSpec, kernel: Array) -> None:
+    def __init__(self, spec: ConvSpec, kernel: Array, tuning: Tuning | None = None) -> None:
         if not np.isfinite(kernel).all():
-            raise ValueError("kernel must be finite for engine='separable', which takes it apart; use engine='direct'")
-        super().__init__(spec, kernel)
-        self._factors: dict[str, list[Array]] = {}
+            raise ValueError("kernel must be finite for engine='separable', which factorises it; use engine='direct'")
+        super().__init__(spec, kernel, tuning)
+        self._factors: BuiltOnce[list[Array]] = BuiltOnce()
 
     def factors(self, dtype: np.dtype[Any]) -> list[Array]:
-        """The factors of the kernel for inputs that make results of a dtype: more precise ones for wider inputs.
+        """Returns the factors of the kernel for results of a dtype: more precise ones for wider inputs.
 
         Parameters
         ----------
@@ -67,23 +69,22 @@ class SeparableEngine(PlaneEngine):
         Returns
         -------
         list of ndarray
-            One for each axis, (groups, channels written, channels read, taps).
+            For each axis, (groups, channels written, channels read, taps).
         """
-        factors = self._factors.get(dtype.char)
-        if factors is None:
-            factors = _factors(self._spec, self._kernel, float(np.finfo(dtype).eps))
-            self._factors[dtype.char] = factors = [factor.astype(dtype) for factor in factors]
-        return factors
 
-    def _made(self, adjoint: bool, dtype: np.dtype[Any]) -> SweepDirection:
+        def factorise() -> list[Array]:
+            factors = _factors(self._spec, self._kernel, float(np.finfo(dtype).eps))
+            return [factor.astype(dtype) for factor in factors]
+
+        return self._factors.get(dtype.char, factorise)
+
+    def _build_direction(self, adjoint: bool, dtype: np.dtype[Any]) -> CompiledDirection:
         factors = self.factors(dtype)
         ranks = tuple(factor.shape[2] for factor in factors[:-1])
-        key = (adjoint, dtype.char, ranks)
-        geometry = self._geometries.get(key)
-        if geometry is None:
-            geometry = SweepGeometry(self._spec, adjoint, real_of(dtype), parts_of(dtype), ranks)
-            self._geometries[key] = geometry
-        return SweepDirection(geometry, factors)
+        geometry = self._geometries.get(
+            (adjoint, dtype.char, ranks), lambda: SweepGeometry(self._spec, adjoint, dtype, ranks, self._tuning)
+        )
+        return sweep_direction(geometry, factors)
 
 
 def _grouped(spec: ConvSpec, kernel: Array) -> Array:

@@ -1,7 +1,7 @@
-"""Sweeps along one axis after another, block by block: what a kernel that is a product of factors asks for.
+"""Sweeps of a separable kernel: a block is correlated along one axis after another without leaving the caches.
 
-A block of the input is read with all that its results need, swept along one axis from one piece of memory into another,
-and written when all axes are done. What lies between two sweeps never leaves the caches.
+A block of the input is read with the halo that its results need, correlated along one axis from one workspace into
+another, and written when all axes are done.
 """
 
 from __future__ import annotations
@@ -16,43 +16,38 @@ import numpy as np
 from ...arrays.backend import Array
 from ...geometry.axis import Ints
 from ...geometry.spec import ConvSpec
-from ...threads.pool import awake_workers
-from .blocks import padded, rooms, tiled
-from .packing import Correlations, paired_distance, ragged
-from .planes import Geometry, Result, read_only, real_weights
+from ..kernels.records import Stages, SweepPlan
+from .components import real_weights
+from .packing import Correlations, concatenated, pair_distance, pair_table, tap_table
+from .planes import CompiledDirection, CompiledGeometry
 from .polyphase import Plan, Taps
+from .tiling import Tile, tiled
+from .tuning import Tuning, cheapest
+from .workspace import padded
 
-__all__ = ["SweepDirection", "SweepGeometry"]
+__all__ = ["SweepGeometry", "sweep_direction"]
 
-# Nanoseconds a byte, measured with one thread: to multiply and add for one plane of results and for several, and to read
-# or write an element; and nanoseconds of a line of results.
-_ALONE, _TOGETHER, _MOVE, _LINE_TIME = 0.0095, 0.0065, 0.06, 80
-# Bytes of a block that the caches of one core and its neighbours still hold; larger ones are slower, and take memory.
-_HELD = 2**22
-# Blocks come in a number that some workers can share evenly.
-_WORKERS = 4
-_CUTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
-_LEAST_WIDTH = 64
-_LINE = 64
+# Elements of a workspace beyond its planes: two cache lines of the smallest numbers.
+_SLACK = 128
 
 
 @dataclass(frozen=True)
 class _Stage:
     """One sweep: which planes it reads and writes.
 
-    Planes are numbered by channel and phase. Those of an axis not yet swept are the ones that are read, and of one that
-    has been swept the ones that are written.
+    Planes are numbered by channel and phase: the phases that are read for axes that are not yet swept, and the phases
+    that are written for axes that are.
 
     Attributes
     ----------
     axis : int
-        Which is swept.
+        The axis that is swept.
     read, written : int
         Real planes of one phase that are read and written.
     before, after : tuple of int
-        Phases of every axis.
-    open : tuple of bool
-        Axes that are still to be swept when this is done, so that their reach is needed.
+        Phases of every axis before and after the sweep.
+    needs_halo : tuple of bool
+        Axes that are still to be swept afterwards, so their halo is needed.
     """
 
     axis: int
@@ -60,10 +55,10 @@ class _Stage:
     written: int
     before: tuple[int, ...]
     after: tuple[int, ...]
-    open: tuple[bool, ...]
+    needs_halo: tuple[bool, ...]
 
-    def jobs(self, plan: Plan) -> list[Taps]:
-        """For every phase that is written, its taps and the phases that they read."""
+    def output_phases(self, plan: Plan) -> list[Taps]:
+        """Returns, for every phase that is written, its taps and the phases that they read."""
         axis = plan.axes[self.axis]
         found = []
         for phases in product(*(range(count) for count in self.after)):
@@ -77,166 +72,173 @@ class _Stage:
         return found
 
     def extents(self, plan: Plan) -> list[int]:
-        """Places of results along every axis, with the reach of the sweeps to come; of a whole plane."""
-        return [axis.places + axis.reach * still for axis, still in zip(plan.axes, self.open, strict=True)]
+        """Returns the results of a whole plane along every axis, with the halo of the sweeps to come."""
+        return [axis.output_size + axis.halo * halo for axis, halo in zip(plan.axes, self.needs_halo, strict=True)]
+
+    @property
+    def planes(self) -> int:
+        """Real planes that are written, of all phases."""
+        return self.written * math.prod(self.after)
 
 
-def _stages(plan: Plan, channels: list[int], parts: int) -> list[_Stage]:
-    """The sweeps in the order in which the factors follow one another: forward the last axis first."""
+def _stages(plan: Plan, channels: list[int], components: int) -> list[_Stage]:
+    """Returns the sweeps in the order in which the factors follow one another: forward the last axis first."""
     count = len(plan.axes)
     order = range(count - plan.spec.ndim, count)
     if not plan.adjoint:
         order, channels = order[::-1], channels[::-1]
     phases = [len(axis.read) for axis in plan.axes]
-    still = [n in order for n in range(count)]
+    needs_halo = [n in order for n in range(count)]
     stages = []
     for number, axis in enumerate(order):
         before = tuple(phases)
-        phases[axis], still[axis] = len(plan.axes[axis].write), False
-        read, written = channels[number] * parts, channels[number + 1] * parts
-        stages.append(_Stage(axis, read, written, before, tuple(phases), tuple(still)))
+        phases[axis], needs_halo[axis] = len(plan.axes[axis].write), False
+        read, written = channels[number] * components, channels[number + 1] * components
+        stages.append(_Stage(axis, read, written, before, tuple(phases), tuple(needs_halo)))
     return stages
 
 
-class SweepGeometry(Geometry):
+class SweepGeometry(CompiledGeometry):
     """The stages and blocks of a direction.
 
     Parameters
     ----------
-    spec, adjoint, real, parts
+    spec, adjoint, dtype
         As in `Geometry`.
     ranks : tuple of int
         Channels of a group between each axis and the next.
+    tuning : Tuning
+        Costs.
     """
 
-    def __init__(self, spec: ConvSpec, adjoint: bool, real: np.dtype[Any], parts: int, ranks: tuple[int, ...]) -> None:
+    def __init__(
+        self, spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any], ranks: tuple[int, ...], tuning: Tuning
+    ) -> None:
         from ..kernels.microkernels import PAIR_TILE, TILES, lanes
 
-        super().__init__(spec, adjoint, real, parts)
-        plan = self.plan
-        self.lanes = lanes(real)
-        channels = [spec.c_out // spec.groups, *ranks, spec.c_in // spec.groups]
-        self.stages = _stages(plan, channels, parts)
-        wide, narrow = (max(sizes[n] for sizes in (*TILES.values(), PAIR_TILE)) * self.lanes for n in (0, 1))
-        self.steps, self.width = self._cut(wide, narrow)
-        first, last = plan.axes[0], plan.axes[-1]
-        self.line_step = padded(self.width + last.reach + wide, real.itemsize)
-        self.plane_step = padded((self.steps + first.reach) * plan.lines_a_step * self.line_step, real.itemsize)
-        self.blocks = math.ceil(first.places / self.steps) * math.ceil(last.places / self.width)
-        narrowest = last.places - (math.ceil(last.places / self.width) - 1) * self.width
-        self.in_place = parts == 1 and plan.writes_whole_lines and narrowest >= narrow
-        self.correlations = [self._correlations(stage) for stage in self.stages]
-        self.betweens = [self._between(stage) for stage in self.stages]
-        self.work = sum(
-            math.prod(stage.extents(plan)) * stage.written * sum(len(o) for o in tables.offsets)
-            for stage, tables in zip(self.stages, self.correlations, strict=True)
-        )
-
-    def _cut(self, wide: int, narrow: int) -> tuple[int, int]:
-        """Steps of the first axis and places of the last of a block, so that least is read and swept twice."""
+        super().__init__(spec, adjoint, dtype)
         plan, itemsize = self.plan, self.real.itemsize
+        channels = [spec.c_out // spec.groups, *ranks, spec.c_in // spec.groups]
+        self.stages = _stages(plan, channels, self.components)
+        tile = Tile(*(max(sizes) * lanes(self.real) for sizes in zip(*TILES.values(), PAIR_TILE, strict=True)))
+        self.outer, self.columns = outer, columns = self._cut(tile, tuning)
         first, last = plan.axes[0], plan.axes[-1]
-        planes = [self.read_planes, *(stage.written * math.prod(stage.after) for stage in self.stages)]
-        best: tuple[float, int, int] | None = None
-        for row_blocks, width_blocks in product(_CUTS, _CUTS):
-            steps, width = math.ceil(first.places / row_blocks), math.ceil(last.places / width_blocks)
-            if best is not None and width_blocks > 1 and width < _LEAST_WIDTH:
-                continue
-            lines = (steps + first.reach) * plan.lines_a_step
-            moved = planes[0] * lines * (width + last.reach) + planes[-1] * steps * len(plan.between) * width
-            nanoseconds = _MOVE * itemsize * moved + _LINE_TIME * planes[0] * lines
-            for stage in self.stages:
-                _, *middle, _ = stage.extents(plan)
-                lines = (steps + first.reach * stage.open[0]) * math.prod(middle)
-                taps = plan.axes[stage.axis].taps
-                multiplied = lines * tiled(width + last.reach * stage.open[-1], wide, narrow) * stage.read
-                multiplied *= stage.written * len(taps) * math.prod(stage.after) / stage.after[stage.axis]
-                rate = _ALONE if stage.written == 1 else _TOGETHER
-                nanoseconds += rate * itemsize * multiplied
-                nanoseconds += _LINE_TIME * lines * stage.written * math.prod(stage.after)
-            held = 2 * max(planes) * (steps + first.reach) * plan.lines_a_step * (width + last.reach) * itemsize
-            blocks = math.ceil(first.places / steps) * math.ceil(last.places / width) * self.groups
-            nanoseconds *= math.ceil(blocks / _WORKERS) * max(1.0, (held / _HELD) ** 0.25)
-            if best is None or nanoseconds < best[0]:
-                best = (nanoseconds, steps, width)
-        assert best is not None  # one block each way is always tried
-        return best[1:]
+        self.row_stride = padded(columns + last.halo + tile.wide, itemsize)
+        self.plane_stride = padded((outer + first.halo) * plan.rows_per_index * self.row_stride, itemsize)
+        self.blocks = math.ceil(first.output_size / outer) * math.ceil(last.output_size / columns)
+        narrowest = last.output_size - (math.ceil(last.output_size / columns) - 1) * columns
+        self.writes_in_place = self.components == 1 and plan.writes_whole_rows and narrowest >= tile.narrow
+        self.correlations = [self._correlations(stage) for stage in self.stages]
+        self.work = self.groups * sum(
+            math.prod(stage.extents(plan)) * stage.written * sum(len(o) for o in correlation.offsets)
+            for stage, correlation in zip(self.stages, self.correlations, strict=True)
+        )
+        planes = [self.read_planes, *(stage.planes for stage in self.stages)]
+        x, y = (max(counts, default=0) * self.plane_stride + _SLACK for counts in (planes[::2], planes[1::2]))
+        self.workspace = (x, y)
+
+    def _cut(self, tile: Tile, tuning: Tuning) -> tuple[int, int]:
+        """Returns the indices of the first axis and of the last of a block, so that least is read and swept twice."""
+        first, last, costs = self.plan.axes[0], self.plan.axes[-1], tuning.sweeps
+        cuts: list[tuple[int, int]] = []
+        for row_blocks, column_blocks in product(costs.cuts, costs.cuts):
+            outer, columns = math.ceil(first.output_size / row_blocks), math.ceil(last.output_size / column_blocks)
+            if not cuts or column_blocks == 1 or columns >= costs.least_width:
+                cuts.append((outer, columns))
+        return cheapest(cuts, lambda cut: self._nanoseconds(*cut, tile, tuning))
+
+    def _nanoseconds(self, outer: int, columns: int, tile: Tile, tuning: Tuning) -> float:
+        """Returns the predicted time of all blocks."""
+        plan, itemsize, costs = self.plan, self.real.itemsize, tuning.sweeps
+        first, last = plan.axes[0], plan.axes[-1]
+        planes = [self.read_planes, *(stage.planes for stage in self.stages)]
+        rows = (outer + first.halo) * plan.rows_per_index
+        moved = planes[0] * rows * (columns + last.halo) + planes[-1] * outer * len(plan.row_offsets) * columns
+        nanoseconds = costs.move * itemsize * moved + costs.row * planes[0] * rows
+        for stage in self.stages:
+            _, *middle, _ = stage.extents(plan)
+            rows = (outer + first.halo * stage.needs_halo[0]) * math.prod(middle)
+            taps = plan.axes[stage.axis].taps
+            width = tiled(columns + last.halo * stage.needs_halo[-1], tile, tuning.narrow_tile)
+            multiplied = rows * width * stage.read
+            multiplied *= stage.written * len(taps) * math.prod(stage.after) / stage.after[stage.axis]
+            rate = costs.alone if stage.written == 1 else costs.together
+            nanoseconds += rate * itemsize * multiplied
+            nanoseconds += costs.row * rows * stage.planes
+        held = 2 * max(planes) * (outer + first.halo) * plan.rows_per_index * (columns + last.halo) * itemsize
+        blocks = math.ceil(first.output_size / outer) * math.ceil(last.output_size / columns) * self.groups
+        return float(nanoseconds * (math.ceil(blocks / costs.workers) * max(1.0, (held / costs.held_bytes) ** 0.25)))
 
     def _correlations(self, stage: _Stage) -> Correlations:
         plan = self.plan
-        jobs = stage.jobs(plan)
+        taps = stage.output_phases(plan)
         phases = math.prod(stage.before)
-        offsets = []
-        for job in jobs:
-            lines = np.zeros(len(job.number), dtype=np.int64)
-            for axis, shift in zip(plan.axes[:-1], job.shift.T[:-1], strict=True):
-                lines = lines * (axis.places + axis.reach if axis is not plan.axes[0] else 1) + shift
-            places = lines * self.line_step + job.shift[:, -1] + job.phase * self.plane_step
-            offsets.append((np.arange(stage.read)[:, None] * phases * self.plane_step + places).ravel())
+        planes = np.arange(stage.read)[:, None] * phases
+        offsets = [
+            (
+                (planes + phase.phase) * self.plane_stride
+                + plan.row_numbers(phase.shift) * self.row_stride
+                + phase.shift[:, -1]
+            ).ravel()
+            for phase in taps
+        ]
         distance = 0
         if stage.written == 1 and stage.axis == 0:
-            distance = paired_distance(plan.spec.axes[0], plan.axes[0].places, jobs)
-        step = plan.lines_a_step * self.line_step
-        return Correlations(jobs, offsets, stage.read, stage.written, distance, step)
+            distance = pair_distance(plan.spec.axes[0], plan.axes[0].output_size, taps)
+        stride = plan.rows_per_index * self.row_stride
+        return Correlations(taps, offsets, (stage.read, stage.written), distance=distance, stride=stride)
 
-    def _between(self, stage: _Stage) -> Ints:
-        """Numbers of the lines of a step that a stage writes."""
-        lines = np.zeros(1, dtype=np.int64)
-        for axis, places in zip(self.plan.axes[1:-1], stage.extents(self.plan)[1:-1], strict=True):
-            lines = (lines[:, None] * (axis.places + axis.reach) + np.arange(places)).ravel()
-        return lines
+    def _row_offsets(self, stage: _Stage) -> Ints:
+        """Returns the numbers of the rows of an index of the first axis that a stage writes."""
+        rows = np.zeros(1, dtype=np.int64)
+        for axis, size in zip(self.plan.axes[1:-1], stage.extents(self.plan)[1:-1], strict=True):
+            rows = (rows[:, None] * (axis.output_size + axis.halo) + np.arange(size)).ravel()
+        return rows
 
-    def arguments(self, factors: list[Array]) -> tuple[Any, ...]:
-        """Everything that `sweep_loops.sweep` takes after the arrays it works on.
+    def loop(self) -> Any:
+        from ..kernels.sweeps import sweep
+
+        return sweep
+
+    def record(self, kernel: Any) -> SweepPlan:
+        """Returns the plan that the loop takes.
 
         Parameters
         ----------
-        factors : list of ndarray
+        kernel : list of ndarray
             For every stage real weights, (groups, planes written, planes read, taps).
         """
-        plan, tables = self.plan, self.correlations
-        first, last = plan.axes[0], plan.axes[-1]
-        packed = [[table.weights(group) for table, group in zip(tables, groups, strict=True)]
-                  for groups in zip(*factors, strict=True)]  # fmt: skip
-        w_at, w = ragged([weights for group in packed for singles, _ in group for weights in singles], self.real)
-        pw_at, pw = ragged([weights for group in packed for _, pairs in group for weights in pairs], self.real)
-        o_at, offsets = ragged([o for table in tables for o in table.offsets], np.int64)
-        po_at, pair_offsets = ragged([o for table in tables for o in table.pair_offsets], np.int64)
-        jobs = np.cumsum([0, *(len(table.jobs) for table in tables)])
-        run_at, runs = ragged([np.array(table.runs) for table in tables], np.int64)
-        line_at, between = ragged(self.betweens, np.int64)
-        columns = [count for table in tables for count in table.pair_columns]
-        origins = np.concatenate([np.arange(math.prod(stage.after)) for stage in self.stages]) * self.plane_step
-        more = [first.reach * stage.open[0] for stage in self.stages]
-        wider = [last.reach * stage.open[-1] for stage in self.stages]
-        result_steps = [math.prod(stage.after) * self.plane_step for stage in self.stages]
-        distances = [table.distance for table in tables]
-        stages = np.column_stack(
-            [
-                jobs[:-1],
-                jobs[1:],
-                run_at[:-1],
-                run_at[1:],
-                line_at[:-1],
-                line_at[1:],
-                more,
-                wider,
-                result_steps,
-                distances,
-            ]
+        return SweepPlan(
+            tiling=self.tiling(self.outer, self.columns),
+            reading=self.reading,
+            writing=self.writing,
+            layout=self.layout(self.plane_stride, self.row_stride),
+            writes_in_place=self.writes_in_place,
+            stages=self._stage_table(),
+            taps=tap_table(self.correlations, kernel, self.real),
+            pairs=pair_table(self.correlations, kernel, self.real),
         )
-        return (
-            self.groups, self.read, self.written, self.parts, plan.read_space, plan.written_space,
-            *self.reading, *self.writing,
-            first.places, first.reach, last.places, last.reach, plan.lines_a_step,
-            self.steps, self.width, self.plane_step, self.line_step, self.in_place, self.lanes,
-            stages.astype(np.int64), between, runs, origins, o_at, offsets, w_at[:-1].reshape(self.groups, -1), w,
-            po_at, pair_offsets, np.array(columns), pw_at[:-1].reshape(self.groups, -1), pw,
-        )  # fmt: skip
+
+    def _stage_table(self) -> Stages:
+        first, last = self.plan.axes[0], self.plan.axes[-1]
+        stages, correlations = self.stages, self.correlations
+        row_at, row_offsets = concatenated([self._row_offsets(stage) for stage in stages], np.int64)
+        phases = [math.prod(stage.after) for stage in stages]
+        return Stages(
+            phase_at=np.cumsum([0, *(len(c.phases) for c in correlations)]),
+            run_at=np.cumsum([0, *(len(c.runs) for c in correlations)]),
+            row_at=row_at,
+            row_offsets=row_offsets,
+            outer_halo=np.array([first.halo * stage.needs_halo[0] for stage in stages]),
+            row_halo=np.array([last.halo * stage.needs_halo[-1] for stage in stages]),
+            plane_stride=np.array(phases) * self.plane_stride,
+            distance=np.array([c.distance for c in correlations]),
+            origins=np.concatenate([np.arange(count) for count in phases]) * self.plane_stride,
+        )
 
 
-class SweepDirection:
-    """Sweeps in one direction, with their factors.
+def sweep_direction(geometry: SweepGeometry, factors: list[Array]) -> CompiledDirection:
+    """Returns the sweeps of a direction.
 
     Parameters
     ----------
@@ -245,26 +247,5 @@ class SweepDirection:
     factors : list of ndarray
         For every axis, (groups, channels written, channels read, taps) of the forward map, in the dtype of the map.
     """
-
-    def __init__(self, geometry: SweepGeometry, factors: list[Array]) -> None:
-        self.geometry = geometry
-        ordered = [f.conj().swapaxes(1, 2) for f in factors] if geometry.plan.adjoint else factors[::-1]
-        self.arguments = geometry.arguments([real_weights(factor) for factor in ordered])
-
-    def apply(self, columns: Array, dtype: np.dtype[Any]) -> Array:
-        from ..kernels.sweeps import sweep
-
-        geometry = self.geometry
-        result = Result(geometry.plan, len(columns), dtype)
-        groups = len(columns) * geometry.groups
-        crew = awake_workers(groups * geometry.blocks, groups * geometry.work)
-        planes = [geometry.read_planes, *(stage.written * math.prod(stage.after) for stage in geometry.stages)]
-        x, y = (
-            rooms(name, len(crew) + 1, max(counts, default=0) * geometry.plane_step + 2 * _LINE, geometry.real)
-            for name, counts in (("x", planes[::2]), ("y", planes[1::2]))
-        )
-        sweep(
-            crew, groups * geometry.blocks, read_only(columns.view(geometry.real).reshape(-1)), result.target,
-            result.aside, result.rim, x, read_only(x), y, read_only(y), *self.arguments,
-        )  # fmt: skip
-        return result.finish()
+    ordered = [f.conj().swapaxes(1, 2) for f in factors] if geometry.plan.adjoint else factors[::-1]
+    return CompiledDirection(geometry, geometry.record([real_weights(factor) for factor in ordered]))
