@@ -14,7 +14,7 @@ import numpy as np
 
 from ..arrays.backend import Array
 from ..engines import make
-from ..engines.choose import suitable
+from ..engines.choose import candidates
 from ..engines.costs import predicted
 from .machine import Machine
 from .peers import cpu_peers, to_flat_numpy
@@ -192,7 +192,7 @@ def _measure_problem(problem: Problem, machine: Machine, repeats: int) -> Iterat
 
 
 def _engines_worth_timing(problem: Problem) -> list[str]:
-    seconds = {n: predicted(n, problem.spec, problem.dtype) for n in suitable(problem.spec, problem.dtype)}
+    seconds = {n: predicted(n, problem.spec, problem.dtype) for n in candidates(problem.spec, problem.dtype)}
     best = min(seconds.values())
     return [name for name, s in seconds.items() if s <= _MAX_SLOWDOWN * best]
 

@@ -13,7 +13,7 @@ import numpy as np
 import scipy.optimize
 
 from ..engines import make
-from ..engines.choose import suitable
+from ..engines.choose import candidates
 from ..engines.costs import amounts, costs_file, seconds_per_unit
 from ..files import atomic_write
 from .timing import interleaved_times, medians
@@ -84,7 +84,7 @@ def fit_costs(
         progress(workload.name)
         for dtype in ("float64", "float32"):
             problem = Problem(workload, np.dtype(dtype))
-            names = suitable(problem.spec, problem.dtype)
+            names = candidates(problem.spec, problem.dtype)
             for (name, adjoint), seconds in _time_engines(problem, names, repeats).items():
                 work = amounts(name, problem.spec, problem.dtype, adjoint=adjoint)
                 measured.setdefault((name, dtype), []).append((work, seconds))

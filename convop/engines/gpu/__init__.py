@@ -1,5 +1,5 @@
-"""The ways to apply the map of a spec and a kernel on the GPU."""
+"""The engines of the GPU: each applies the map of a spec and a kernel to arrays of CuPy."""
 
-from .choose import NAMES, make, make_filter, renew, usable
+from .choose import NAMES, SELECTOR, make_filter, usable
 
-__all__ = ["NAMES", "make", "make_filter", "renew", "usable"]
+__all__ = ["NAMES", "SELECTOR", "make_filter", "usable"]
