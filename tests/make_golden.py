@@ -1,4 +1,4 @@
-"""Write golden/torch.npz: what PyTorch computes for the cases of torch_cases.py. Run it after changing them."""
+"""Writes golden/torch.npz: the results of PyTorch for the cases of torch_cases.py. Run it after changing them."""
 
 import warnings
 
@@ -8,11 +8,11 @@ from torch_cases import CASES, GOLDEN, RESULTS
 
 
 def forward(case):
-    """Input, weight and output of a case, with the graph for its gradients."""
+    """Returns input, weight and output of a case, with the graph for its gradients."""
     x = torch.from_numpy(case.x).requires_grad_()
     w = torch.from_numpy(case.w).requires_grad_()
     with warnings.catch_warnings():
-        # An uneven "same" is what some cases are for; PyTorch warns that it costs a copy.
+        # Some cases test "same" with an odd total, for which PyTorch warns of a copy.
         warnings.filterwarnings("ignore", "Using padding='same' with even kernel", UserWarning)
         if case.module:
             return (x, *_module(case, x, w.detach()))
@@ -32,7 +32,7 @@ def _module(case, x, w):
 
 
 def compute(case):
-    """PyTorch's results for a case, by their names in RESULTS."""
+    """Returns the results of PyTorch for a case, by their names in RESULTS."""
     x, w, y = forward(case)
     y_bar = torch.from_numpy(case.draw("y_bar", tuple(y.shape)))
     results = (y, *torch.autograd.grad(y, (x, w), y_bar))  # the gradients of Re<y_bar, y>

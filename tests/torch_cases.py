@@ -1,6 +1,6 @@
-"""Convolutions that PyTorch and convop are both asked for, as data: no import of either.
+"""Cases of convolutions, as data, that are computed by PyTorch and by convop. Imports neither.
 
-All numbers are small integers, so that every sum is exact in every dtype, in any order, and results compare with ==.
+All values are small integers, so that every sum is exact in every dtype, in any order, and results compare with ==.
 """
 
 import zlib
@@ -11,13 +11,13 @@ import numpy as np
 
 GOLDEN = Path(__file__).parent / "golden" / "torch.npz"
 
-# What is computed for a case and stored under "<name>.<result>".
+# Results that are computed for a case, and stored as "<name>.<result>".
 RESULTS = ("y", "grad_x", "grad_w")
 
 
 @dataclass(frozen=True)
 class Case:
-    """One call of PyTorch: of a function (``conv2d``, ``conv_transpose2d``) or of a module (``Conv2d``)."""
+    """One call of a PyTorch function (``conv2d``, ``conv_transpose2d``) or module (``Conv2d``)."""
 
     function: str
     label: str
@@ -47,8 +47,8 @@ class Case:
         return self.draw("w", self.w_shape)
 
     def draw(self, what, shape):
-        """Integers from -4 to 4 that depend on the case's name, on `what` and on nothing else."""
-        # NumPy promises the raw stream of a bit generator for good; that of Generator's methods it may change.
+        """Returns integers from -4 to 4 that depend on the case's name and on `what` alone."""
+        # NumPy guarantees the raw stream of a bit generator; the streams of Generator's methods may change.
         stream = np.random.PCG64(zlib.crc32(f"{self.name}.{what}".encode()))
 
         def integers():
@@ -217,9 +217,15 @@ def _modules():
         yield _case(f, f"{mode}_axes", (2, 4, 5), (2, 2, 2, 3), padding=(0, 2), stride=(1, 2), padding_mode=mode)
         yield _case(f, f"{mode}_same_even_kernel", (2, 4, 5), (2, 2, 2, 4), padding="same", padding_mode=mode)
         yield _case(
-            f, f"{mode}_same_dilated", (2, 5, 5), (2, 1, 2, 3), padding="same", dilation=(3, 2), groups=2,
+            f,
+            f"{mode}_same_dilated",
+            (2, 5, 5),
+            (2, 1, 2, 3),
+            padding="same",
+            dilation=(3, 2),
+            groups=2,
             padding_mode=mode,
-        )  # fmt: skip
+        )
     yield _case(f, "reflect_kernel_1", (1, 4, 4), (1, 1, 1, 1), padding=2, padding_mode="reflect")
     yield _case(f, "circular_depthwise", (3, 4, 4), (3, 1, 3, 2), padding=1, groups=3, padding_mode="circular")
 
@@ -229,7 +235,7 @@ def _modules():
         yield _case(f, mode, (1, 3, 4, 3), (2, 1, 3, 2, 2), padding=(1, 2, 0), padding_mode=mode)
         yield _case(f, f"{mode}_same_even_kernel", (1, 3, 4, 3), (1, 1, 2, 3, 4), padding="same", padding_mode=mode)
 
-    # A transposed module is told the size of its output: convop's output_shape.
+    # A transposed module takes the size of its output: convop's output_shape.
     yield _case("ConvTranspose1d", "output_size", (2, 4), (2, 3, 3), stride=3, padding=1, output_size=(12,))
     yield _case("ConvTranspose2d", "output_size", (2, 3, 3), (2, 2, 3, 2), stride=(2, 3), output_size=(8, 9))
     yield _case(
@@ -245,9 +251,17 @@ def _dtypes():
         yield _case("conv2d", "all", (2, 6, 7), (4, 1, 3, 2), dtype, stride=(2, 3), padding=(1, 2), groups=2)
         yield _case("conv3d", "stride_axes", (1, 4, 3, 4), (2, 1, 2, 2, 3), dtype, stride=(2, 1, 1), padding=(1, 0, 1))
         yield _case(
-            "conv_transpose1d", "all", (4, 4), (4, 1, 3), dtype, stride=2, padding=1, output_padding=2, dilation=3,
+            "conv_transpose1d",
+            "all",
+            (4, 4),
+            (4, 1, 3),
+            dtype,
+            stride=2,
+            padding=1,
+            output_padding=2,
+            dilation=3,
             groups=2,
-        )  # fmt: skip
+        )
         yield _case("conv_transpose2d", "channels", (2, 3, 3), (2, 2, 3, 2), dtype, stride=2, output_padding=1)
         yield _case("conv_transpose3d", "dilation_axes", (1, 2, 3, 2), (1, 1, 2, 2, 2), dtype, dilation=(1, 3, 2))
         yield _case(
