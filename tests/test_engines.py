@@ -434,10 +434,10 @@ def test_the_matrix_is_for_tiny_problems():
 def test_measuring_is_done_once(monkeypatch):
     from convop.engines import choose
 
-    monkeypatch.setattr(choose, "_measured", {})
+    monkeypatch.setattr(choose._CPU, "_winners", {})
     measured = []
-    original = choose._winner
-    monkeypatch.setattr(choose, "_winner", lambda *args: measured.append(1) or original(*args))
+    original = choose._CPU._measure
+    monkeypatch.setattr(choose._CPU, "_measure", lambda *args: measured.append(1) or original(*args))
     K = np.random.default_rng(0).standard_normal((11, 11))
     A = Conv(K, (200, 200), engine="measure")
     assert A.engine in convop.engines.available()
@@ -517,11 +517,11 @@ def test_a_forked_child_applies(name):
 
 
 def test_unknown_engines_are_named(monkeypatch):
-    from convop.engines import choose
+    from convop.engines import selection
 
     with pytest.raises(ValueError, match=r"engine must be one of auto, measure, csr, direct, .*; got 'cuda'"):
         Conv([1.0, 2.0], 5, engine="cuda")
-    monkeypatch.setattr(choose, "_torch_is_installed", lambda: False)
+    monkeypatch.setattr(selection, "torch_is_installed", lambda: False)
     assert "torch" not in convop.engines.available()
     with pytest.raises(ValueError, match=r"engine='torch' needs PyTorch, .* pip install 'convop\[torch\]'"):
         Conv([1.0, 2.0], 5, engine="torch")
