@@ -6,7 +6,7 @@ r"""Bases along one axis in which a convolution is block diagonal: Fourier, cosi
 
       Y[k] = sum_p (sum_{t of component p} K[t] exp(2 pi i k r/m)) X_p[k]
 
-  (Vaidyanathan, Multirate Systems and Filter Banks, 1993, chapter 4).
+  (Vaidyanathan, Multirate Systems and Filter Banks, 1993, section 4.3).
 - `Cosine` is exact where the extension is half-sample symmetric and so are the taps: the DCT-II, in which taps at ``q``
   and ``-q`` multiply frequency ``k`` by ``cos(pi k q/n)``.
 - `Identity` transforms nothing: the samples of the whole axis, or of a subdomain of it.
