@@ -11,7 +11,7 @@ import numpy as np
 from ..arrays.backend import Array
 from ..geometry.spec import ConvSpec
 from ..operators.block_diagonal import BlockOperator, SubdomainTerm, to_precision
-from ..operators.conv import Conv, ConvTranspose
+from ..operators.conv import Conv, ConvTranspose, require_convolution
 from ..spectral.transform_basis import TransformBasis
 from .normal_blocks import add_to_diagonals, gram_blocks, hermitian_inverses
 from .subdomains import AxisSubdomain, axis_subdomains
@@ -82,8 +82,7 @@ def preconditioner(A: Conv | ConvTranspose, damp: float) -> BlockOperator:
     >>> np.allclose(P.todense() @ ((A.H @ A).todense() + 0.01 * np.eye(48)), np.eye(48))
     True
     """
-    if not isinstance(A, Conv | ConvTranspose):
-        raise TypeError(f"A must be a Conv or a ConvTranspose, got {type(A).__name__}")
+    require_convolution(A)
     damp = validate_damp(damp)
     # A is the matrix of these taps, or its conjugate transpose.
     (spec, taps), outputs = A.convolution(), isinstance(A, ConvTranspose)

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays.backend import Array, as_kernel, on_gpu, to_cpu
-from ..arrays.scaling import to_unit_scale
 from ..cuda.matrix import build as build_on_gpu
 from ..engines import Engine, make, with_kernel
 from ..geometry.arguments import IntOrSequence, Padding, boolean
@@ -19,7 +18,7 @@ from ..matrix.build import build, convert, flipped
 from .base import transposed_csr
 from .spec_operator import SpecOperator, readonly_copy
 
-__all__ = ["Conv", "ConvTranspose", "require_convolution", "split_groups", "with_unit_scale"]
+__all__ = ["Conv", "ConvTranspose", "require_convolution", "split_groups"]
 
 
 class _Convolution(SpecOperator):
@@ -339,25 +338,6 @@ def require_convolution(A: object) -> Conv | ConvTranspose:
     if not isinstance(A, Conv | ConvTranspose):
         raise TypeError(f"A must be a Conv or a ConvTranspose, got {type(A).__name__}")
     return A
-
-
-def with_unit_scale(A: Any) -> tuple[Any, int]:
-    """Returns an operator over a power of two, so that squares of its results are within range, and the power.
-
-    Parameters
-    ----------
-    A : LinearOperator
-        Any operator.
-
-    Returns
-    -------
-    (LinearOperator, int)
-        `A` itself and 0, unless it is a convolution whose taps are extremely large or small.
-    """
-    if not isinstance(A, _Convolution):
-        return A, 0
-    kernel, power = to_unit_scale(A.kernel)
-    return (A.with_kernel(kernel), power) if power else (A, 0)
 
 
 def split_groups(A: Conv | ConvTranspose) -> Iterator[Conv]:
