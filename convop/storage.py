@@ -151,7 +151,7 @@ def _read_arrays(path: Path) -> dict[str, Array]:
 
 
 def _read_array(file: IO[bytes], name: str, nbytes: int) -> Array:
-    """Reads an array in NumPy's format from a member of `nbytes` bytes, whatever size its header claims."""
+    """Reads an array in NumPy's format from a member of `nbytes` bytes, and no more bytes than it holds."""
     version = np.lib.format.read_magic(file)
     if version != (1, 0):
         raise ValueError(f"{name} has version {version} of NumPy's format")

@@ -1,4 +1,4 @@
-"""Networks in .npz files: what comes back, and files that are damaged or contradict themselves."""
+"""Networks in .npz files: the round trip, and files that are damaged or contradict themselves."""
 
 import json
 import zipfile

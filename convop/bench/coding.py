@@ -1,7 +1,7 @@
 """Benchmark of the sparse coding solvers: time until the objective of a photograph is within 0.1 % of its minimum.
 
 The solvers of this package are timed as users call them, including the evaluation of their stopping rule. SPORCO, where it
-is installed, runs a fixed number of iterations, which a run before the timing has determined.
+is installed, runs a fixed number of iterations, determined by a run before the timing.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def admm(
     problem : Problem
         The problem; its power of the penalty is taken to be 1.
     state : AdmmState
-        Where to start; it is replaced in place by where the iteration ends.
+        The state to start from; replaced in place by the last state.
     cg_iterations : int
         Conjugate-gradient iterations of each system, at least.
     maxiter : int

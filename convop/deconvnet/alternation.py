@@ -27,7 +27,7 @@ __all__ = [
 
 # Iterations of a map update, and the tolerance at which its proximal gradient steps end earlier.
 _MAP_ITERATIONS, _MAP_RTOL = 20, 1e-4
-# How often a filter step that would raise the cost is halved.
+# The largest number of halvings of a filter step that would raise the cost.
 _HALVINGS = 4
 
 
@@ -141,9 +141,9 @@ def least_squares_filters(
 def normalise_planes(filters: Array, former: Array) -> tuple[Array, Array]:
     """Returns filters with planes of unit norm, and for each map the mean norm that its planes had.
 
-    Planes of zeros are replaced by those of `former`. With one channel, maps times these norms give the same images.
-    With several channels each plane would need a factor of its own; the mean is the factor that keeps the filters nearest
-    to what they were.
+    Planes of zeros are replaced by the planes of `former`. With one channel, maps times these norms give the same images.
+    With several channels each plane would need a factor of its own; the mean is the factor with which the normalised
+    filters are nearest to the given filters.
     """
     norms = np.sqrt((filters.astype(np.float64) ** 2).sum(axis=(2, 3)))
     nonzero = norms > 0

@@ -38,7 +38,7 @@ def reinitialise_dead_filters(problem: Problem, state: AdmmState, table: Array) 
     Returns
     -------
     Problem
-        With the new filters; `problem` itself if there are none.
+        The problem with the new filters; `problem` itself if no filter is replaced.
     """
     dead = ~problem.shape_maps(state.w).any(axis=(0, 2, 3))
     taps = problem.A.filters.shape[2:]
@@ -66,7 +66,7 @@ def reinitialise_dead_filters(problem: Problem, state: AdmmState, table: Array) 
 def recentre_filters(problem: Problem, state: AdmmState, table: Array, cg_iterations: int) -> Problem:
     """Shifts filters that are cut off at an edge, and their maps the other way, if an alternation step then lowers the cost.
 
-    A filter that is learned a pixel beside its centre loses a row or a column, and neither the map nor the filter update
+    A filter that is learned a pixel off its centre loses a row or a column, and neither the map nor the filter update
     leaves this local minimum. For fixed maps, filters with a margin on all sides are estimated by least squares, and the
     window with the most energy becomes the filter.
 
@@ -84,7 +84,7 @@ def recentre_filters(problem: Problem, state: AdmmState, table: Array, cg_iterat
     Returns
     -------
     Problem
-        With the new filters, after the alternation step; `problem` itself if none move.
+        The problem with the new filters, after the alternation step; `problem` itself if no filter moves.
     """
     filters = problem.A.filters
     margin = [min(_MARGIN, k - 1, (n - 1) // 2) for k, n in zip(filters.shape[2:], problem.A.space, strict=True)]

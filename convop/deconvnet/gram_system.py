@@ -8,8 +8,8 @@ from .problem import Problem
 
 __all__ = ["GramSystem"]
 
-# Conjugate gradients run beyond the iterations that were asked for while more than this share of the residual is left,
-# for at most so many more iterations.
+# Conjugate gradients run up to _EXTRA_ITERATIONS more iterations than asked for, while more than _RESIDUAL_SHARE of the
+# residual is left.
 _RESIDUAL_SHARE, _EXTRA_ITERATIONS = 0.05, 100
 
 

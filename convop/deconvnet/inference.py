@@ -80,14 +80,14 @@ def infer_codes(filters: Array, images: Array, lam: float, p: float, options: So
     for group in _groups_by_scale(images):
         problem = Problem.from_images(filters, images[group], lam, p)
         for block in _memory_blocks(problem, maps.nbytes):
-            part, at = problem.select(block), group[block]
-            found = (_minimise_convex if p == 1 else _minimise_nonconvex)(part, options)
-            w, minimum = _better(part, found.w, part.zeros)
+            selected, at = problem.select(block), group[block]
+            solution = (_minimise_convex if p == 1 else _minimise_nonconvex)(selected, options)
+            w, minimum = _better(selected, solution.w, selected.zeros)
             # Rounding may put the objective below the bound.
-            gap[at] = np.maximum(minimum - found.bound, 0) / np.where(minimum > 0, minimum, 1)
+            gap[at] = np.maximum(minimum - solution.bound, 0) / np.where(minimum > 0, minimum, 1)
             with np.errstate(over="ignore"):
-                maps[at], objective[at] = part.unscale_maps(w), part.unscale_objective(minimum)
-            iterations, converged = max(iterations, found.iterations), converged and found.converged
+                maps[at], objective[at] = selected.unscale_maps(w), selected.unscale_objective(minimum)
+            iterations, converged = max(iterations, solution.iterations), converged and solution.converged
     if not (np.isfinite(maps).all() and np.isfinite(objective).all()):
         raise OverflowError(
             f"the maps are too large for {images.dtype}: scale filters to norms near 1, see also rescale"

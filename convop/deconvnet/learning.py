@@ -19,7 +19,7 @@ __all__ = ["LearnedFilters", "learn_filters", "random_filters"]
 
 # Alternation steps in an epoch.
 _STEPS_PER_EPOCH = 5
-# Continuation starts at the weight with which the largest correlation is so many times 1/lam, the least that a map needs.
+# Continuation starts at the weight lam with which the largest correlation is _FIRST_CORRELATION/lam. Maps need 1/lam.
 # The structure that lowers the cost most is then learned first, by a single filter.
 _FIRST_CORRELATION = 2.0
 

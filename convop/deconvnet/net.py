@@ -183,7 +183,9 @@ class DeconvNet(Estimator):
         filters = self._fitted()
         data = as_images(images)
         if data.shape[1] != len(filters[0]):
-            raise ValueError(f"images must have the {len(filters[0])} channels of those of fit, got {data.shape[1]}")
+            raise ValueError(
+                f"images must have the {len(filters[0])} channels of the images that were given to fit, got {data.shape[1]}"
+            )
         found: list[Array] = []
         for number, (layer, bank) in enumerate(zip(self.layers, filters, strict=True)):
             data = _infer_layer(number, layer, bank, data)
@@ -285,12 +287,12 @@ class DeconvNet(Estimator):
         return number % count
 
     def _fitted(self) -> list[Array]:
-        """Returns the filters, and raises unless there are any and they match the layers."""
+        """Returns the filters; raises ValueError if there are none, or their shapes do not match the layers."""
         if not hasattr(self, "filters_"):
             raise ValueError("this DeconvNet has no filters yet: call fit first")
         shapes = [bank.shape[1:] for bank in self.filters_]
         if shapes != [(layer.n_maps, *layer._filter_shape()) for layer in self._checked_layers()]:
-            raise ValueError("this DeconvNet has other layers than those that were fitted: call fit again")
+            raise ValueError("this DeconvNet has layers that have changed since fit: call fit again")
         return self.filters_
 
 

@@ -47,7 +47,7 @@ class Problem:
         """Returns the problem with filters and images scaled by powers of two, so that squares stay in range.
 
         Division of the filters by ``2^a`` and of the images by ``2^b`` divides the maps by ``2^(b - a)``, the penalty by
-        ``2^(p (b - a))`` and the misfit by ``2^(2 b)``. The weight lam makes up for the difference.
+        ``2^(p (b - a))`` and the misfit by ``2^(2 b)``. The weight lam compensates the difference.
         """
         (filters, a), (images, b) = to_unit_scale(filters), to_unit_scale(images)
         synthesis = Synthesis(filters, (images.shape[2], images.shape[3]))

@@ -21,7 +21,7 @@ _SYMBOLS = 5
 class Synthesis:
     """``A``, the sum over all maps of 'valid' convolutions with their filters, and ``A A^T``.
 
-    Each axis of the maps is longer than that of the images by the kernel size less one, so ``A A^T`` is exactly Toeplitz:
+    Each axis of the maps is longer than the axis of the images by the kernel size less one, so ``A A^T`` is exactly Toeplitz:
     a zero-padded correlation with the correlations of the filters,
 
         (A A^T s)_c[o] = sum_d sum_t R[c, d, t] s_d[o + t],    R[c, d, t] = sum_k sum_u F[c, k, u] F[d, k, u + t].

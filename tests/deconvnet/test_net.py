@@ -168,5 +168,5 @@ def test_network_with_changed_layers_must_be_fitted_again(change):
     maps = net.infer(images)[0]
     change(net)
     for use in (lambda: net.infer(images), lambda: net.reconstruct(maps, 0)):
-        with pytest.raises(ValueError, match="has other layers than those that were fitted: call fit again"):
+        with pytest.raises(ValueError, match="has layers that have changed since fit: call fit again"):
             use()
