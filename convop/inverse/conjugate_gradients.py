@@ -38,7 +38,7 @@ class ConjugateGradients:
     shift : float
         Multiple of the identity in M.
     image : ndarray, optional
-        ``B x``. By default zeros: the attribute `image` is then ``B (x - start)``.
+        ``B x``; the normal equations need it. By default zeros: the attribute `image` is then ``B (x - start)``.
     preconditioner : callable, optional
         Maps residuals ``r`` to ``P r``, with P Hermitian and positive definite; by default the identity.
     normal_residual : callable, optional

@@ -1,0 +1,1 @@
+from spectral_cases import one_blas_thread  # noqa: F401

@@ -1,0 +1,65 @@
+"""The primal and the dual system of Tikhonov regularisation."""
+
+import numpy as np
+import pytest
+import strategies
+from inverse_cases import tikhonov_by_svd
+from spectral_cases import oracle_matrix
+
+from convop import Conv, kernels, tikhonov
+
+
+@pytest.mark.parametrize("mode", strategies.MODES)
+@pytest.mark.parametrize("relative", [0.0, 1e-9, 1e-4, 1e-2])
+def test_dual_system_keeps_the_null_space_out_of_the_solution(mode, relative):
+    """The gradient does not show components in the null space, which must be zero for any damping."""
+    A = Conv(kernels.gaussian(0.8), (48, 40), stride=2, padding="same", padding_mode=mode)
+    matrix = oracle_matrix(A)
+    y = A @ np.random.default_rng(0).standard_normal(A.dims).cumsum(0) + 0.01
+    damp = relative * np.linalg.norm(matrix, 2)
+    expected = tikhonov_by_svd(matrix, y.ravel(), damp).reshape(A.dims)
+    for precondition in (True, False):
+        solution = tikhonov(A, y, damp, rtol=1e-10, precondition=precondition)
+        assert solution.converged, solution.reason
+        assert np.abs(solution.x - expected).max() <= 1e-6 * np.abs(expected).max()
+        assert solution.gradient_norm <= 1e-10
+    if relative == 1e-2 and mode != "circular":
+        seen = []
+        tikhonov(A, y, damp, callback=seen.append, x0=np.zeros(A.dims))
+        assert seen[-1].shape == A.dims
+
+
+def test_dual_system_converges_to_rtol_of_the_primal_gradient():
+    """`rtol` bounds the gradient of the primal system, also with fewer data than unknowns.
+
+    For data mostly along small singular values, the dual gradient falls several times further than the primal one.
+    """
+    rng = np.random.default_rng(0)
+    A = Conv(kernels.gaussian(2.0), (48, 48), stride=3, padding="same", padding_mode="zeros")
+    U, values, _ = np.linalg.svd(A.todense(), full_matrices=False)
+    damp = 0.03 * values[0]
+    for share in (1e-6, 1e-2):
+        y = U[:, -60:] @ rng.standard_normal(60) + share * U @ rng.standard_normal(len(values))
+        y = y.reshape(A.dimsd)
+        for rtol in (1e-2, 1e-6):
+            for precondition in (True, False):
+                solution = tikhonov(A, y, damp, rtol=rtol, precondition=precondition)
+                assert solution.converged
+                gradient = A.H @ (y - A @ solution.x) - damp**2 * solution.x
+                assert np.linalg.norm(gradient) <= 1.01 * rtol * np.linalg.norm(A.H @ y)
+
+
+def test_start_with_zero_solution_converges():
+    """With ``A^H y = 0``, the gradient at zero cannot be the scale of the gradient at the start."""
+    for y in (np.zeros(4), [1.0, -1.0, 1.0, -1.0]):
+        A = Conv([1.0, 1.0], 4, padding="same", padding_mode="circular")
+        for precondition in (True, False):
+            solution = tikhonov(A, y, 0.5, x0=np.ones(4), precondition=precondition, rtol=1e-12)
+            assert solution.converged
+            np.testing.assert_allclose(solution.x, 0, atol=1e-11)
+            assert solution.gradient_norm < 1e-10
+    A = Conv([1.0, 1.0], 5)
+    y = np.stack([np.zeros(4), np.ones(4)], -1)  # zero data beside others
+    both = tikhonov(A, y, 0.5, x0=np.ones((5, 2)), rtol=1e-12).x
+    np.testing.assert_allclose(both[:, 0], 0, atol=1e-11)
+    np.testing.assert_allclose(both[:, 1], tikhonov(A, y[:, 1], 0.5, rtol=1e-12).x, atol=1e-10)
