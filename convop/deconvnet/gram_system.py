@@ -51,7 +51,7 @@ class GramSystem:
         factor = self.s.dtype.type(rho / self._rho)
         self.s, self.image, self._rho = self.s / factor, self.image / factor, rho
         # With a larger shift, rounding swallows what a solve adds to the maps, and squares leave single precision.
-        self._shift = min(rho / self._lam, 1e12 * self._A.gain)
+        self._shift = float(min(rho / self._lam, 1e12 * self._A.gain))  # a NumPy scalar would promote single precision
         self._preconditioner = self._A.preconditioner(self._shift)
 
     def solve(self, b: Array) -> None:

@@ -104,8 +104,8 @@ def learn_filters(
         yield LearnedFilters(problem.A.filters, float(problem.unscale_objective(cost)), not state.w.any())
 
 
-def _continuation_weights(problem: Problem, count: int) -> Array:
+def _continuation_weights(problem: Problem, count: int) -> list[float]:
     """Weights of the data for p = 1, growing geometrically to the weight with about the effect of the problem's own."""
     last = problem.convex_weight
     first = min(last, _FIRST_CORRELATION / (problem.max_correlation or 1.0))
-    return np.geomspace(first, last, count, endpoint=False)
+    return [float(weight) for weight in np.geomspace(first, last, count, endpoint=False)]

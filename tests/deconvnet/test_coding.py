@@ -7,9 +7,16 @@ from sparse_coding_cases import objective_of, photographs, reference_fista, unit
 from convop.deconvnet import sparse_codes
 
 
-@pytest.mark.parametrize(("lam", "maps", "size"), [(5.0, 4, 7), (40.0, 6, 5)])
-def test_codes_reach_objective_of_converged_solver(lam, maps, size):
-    images, filters = photographs(2, 36), unit_filters((1, maps, size, size))
+@pytest.mark.parametrize(
+    ("lam", "maps", "size", "side"),
+    [
+        (20.0, 3, 5, 16),
+        pytest.param(5.0, 4, 7, 36, marks=pytest.mark.slow),
+        pytest.param(40.0, 6, 5, 36, marks=pytest.mark.slow),
+    ],
+)
+def test_codes_reach_objective_of_converged_solver(lam, maps, size, side):
+    images, filters = photographs(2, side), unit_filters((1, maps, size, size))
     best = np.array(
         [objective_of(filters, reference_fista(filters, y, lam, 700)[None], y[None], lam, 1)[0] for y in images]
     )
@@ -89,10 +96,17 @@ def hard_problems():
     yield "filters of zeros", alike, photographs(1, 32), 50.0
 
 
+QUICK_PROBLEMS = ("a pixel", "equal filters", "filters of zeros")
+
+
 @pytest.mark.parametrize(
-    ("name", "filters", "images", "lam"), list(hard_problems()), ids=lambda v: v if isinstance(v, str) else ""
+    ("filters", "images", "lam"),
+    [
+        pytest.param(*problem, id=name, marks=[] if name in QUICK_PROBLEMS else pytest.mark.slow)
+        for name, *problem in hard_problems()
+    ],
 )
-def test_codes_of_hard_problems_are_within_tolerance(name, filters, images, lam):
+def test_codes_of_hard_problems_are_within_tolerance(filters, images, lam):
     # Two different solvers agree on the minimum, and their lower bound with it.
     best = sparse_codes(filters, images, lam=lam, solver="hqs", rtol=1e-5, maxiter=20000)
     assert best.gap[0] < 2e-3

@@ -10,7 +10,9 @@ from convop.deconvnet.problem import WORKING_ARRAYS, Problem
 from convop.deconvnet.synthesis import Synthesis
 
 
-@pytest.mark.parametrize(("solver", "p"), [("admm", 1.0), ("fista", 1.0), ("hqs", 1.0), ("admm", 0.8)])
+@pytest.mark.parametrize(
+    ("solver", "p"), [("admm", 1.0), ("fista", 1.0), pytest.param("hqs", 1.0, marks=pytest.mark.slow), ("admm", 0.8)]
+)
 def test_images_are_solved_in_blocks_that_fit_memory(monkeypatch, solver, p):
     images, filters = photographs(5, 24), unit_filters((1, 4, 5, 5))
     images[3] = 0

@@ -10,7 +10,7 @@ from sparse_coding_cases import noise_images, objective_of, photographs, synthes
 from convop.deconvnet import DeconvLayer, DeconvNet, snr
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
 @pytest.mark.parametrize(("lam", "p"), [(10.0, 1.0), (50.0, 1.0), (10.0, 0.8)])
 def test_fit_finds_planted_filters(seed, lam, p):
     """Without recentring, or without continuation in the weight, fit finds only one or two of the planted filters."""
@@ -47,6 +47,7 @@ def test_fit_one_layer_of_photographs(p):
     assert objective < 0.8 * 2.5 * (images**2).sum()
 
 
+@pytest.mark.slow
 def test_fit_two_layers_of_photographs():
     images = photographs(3, 48)
     layers = [
