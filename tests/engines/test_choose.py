@@ -1,0 +1,63 @@
+"""The choice of an engine on the CPU: by predicted costs, by measurement, and the candidates."""
+
+import numpy as np
+import pytest
+
+import convop
+from convop import Conv, ConvSpec
+from convop.engines import choose, costs, make
+
+
+def test_auto_chooses_matrix_for_tiny_problems_direct_for_small_kernels_and_fft_for_large_kernels():
+    assert Conv([[1, 2], [3, 4]], (3, 3)).engine == "csr"
+    assert Conv(np.random.default_rng(0).standard_normal((3, 3)), (512, 512)).engine == "direct"
+    assert Conv(np.random.default_rng(0).standard_normal((101, 101)), (900, 900)).engine == "fft"
+
+
+@pytest.mark.parametrize("space", [(64, 64, 64), (512, 512), (30, 20, 10, 10)])
+def test_worthwhile_rank_is_the_highest_rank_whose_sweeps_are_faster(space):
+    """The time of sweeps grows with the square of the rank where three axes or more are swept."""
+    spec, dtype = ConvSpec(space, (5,) * len(space), padding="same"), np.dtype(float)
+    for factor in (1, 3, 10, 30):
+        seconds = factor * costs.sweeps_seconds(spec, 1, dtype) * 1.01
+        rank = choose._worthwhile_rank(spec, dtype, seconds)
+        assert rank >= 1
+        assert costs.sweeps_seconds(spec, rank, dtype) < seconds
+        assert rank == choose._HIGHEST_RANK or costs.sweeps_seconds(spec, rank + 1, dtype) >= seconds
+    kernel = np.random.default_rng(0).standard_normal(spec.kernel_shape)
+    assert make("auto", spec, kernel).name != "separable"
+
+
+def test_auto_chooses_engine_for_kernels_that_are_zero_huge_or_not_finite():
+    for value in (0.0, np.nan, np.inf):
+        A = Conv(np.full((31, 31), value), (300, 300), padding="same")
+        y = A @ np.ones((300, 300))
+        assert (y == 0).all() if value == 0 else not np.isfinite(y).any()
+    for scale in (1e-300, 1e300):
+        A = Conv(np.full((31, 31), scale), (300, 300), padding="same")
+        assert A.engine == "separable"
+        np.testing.assert_allclose((A @ np.ones((300, 300)))[150, 150], 961 * scale, rtol=1e-12)
+
+
+def test_measure_times_engines_once_per_spec(monkeypatch):
+    monkeypatch.setattr(choose._CPU, "_winners", {})
+    measured = []
+    original = choose._CPU._measure
+    monkeypatch.setattr(choose._CPU, "_measure", lambda *args: measured.append(1) or original(*args))
+    K = np.random.default_rng(0).standard_normal((11, 11))
+    A = Conv(K, (200, 200), engine="measure")
+    assert A.engine in convop.engines.available()
+    assert Conv(2 * K, (200, 200), engine="measure").engine == A.engine
+    assert A.with_kernel(3 * K).engine == A.engine
+    assert len(measured) == 1
+
+
+def test_candidates_leave_out_large_matrices_and_transforms_that_do_not_fit(monkeypatch):
+    small, large = ConvSpec((20, 20), (3, 3)), ConvSpec((2000, 2000), (3, 3))
+    assert {"csr", "direct", "fft", "gemm"} <= set(choose.candidates(small, np.dtype(float)))
+    assert "csr" not in choose.candidates(large, np.dtype(float))  # 9 * 1998^2 entries
+    assert "separable" not in choose.candidates(small, np.dtype(float))  # depends on the kernel
+    # A spectrum of 2001^2 complex numbers is 64 MB, more than a quarter of what is free.
+    monkeypatch.setattr(convop.arrays.memory, "available", lambda: 2 * 10**8)
+    assert "fft" not in choose.candidates(large, np.dtype(float))
+    assert "fft" in choose.candidates(small, np.dtype(float))
