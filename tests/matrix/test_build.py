@@ -6,23 +6,15 @@ import oracle
 import pytest
 import scipy.sparse as sp
 from hypothesis import example, given
+from matrix_cases import assert_canonical
 from numpy.testing import assert_array_equal
-from strategies import DTYPES, MODES, Case, cases
+from strategies import DTYPES, Case, cases
 
 import convop
 from convop import ConvSpec, kernel2matrix
 from convop.arrays import memory
 from convop.matrix import build as building
 from convop.matrix import builders
-
-
-def assert_canonical(built):
-    """Sorted indices, each entry once, and SciPy told so; checked by SciPy anew, not by the flags."""
-    assert built.has_canonical_format
-    assert built.has_sorted_indices
-    fresh = sp.csr_array((built.data, built.indices, built.indptr), shape=built.shape)
-    fresh.check_format(full_check=True)
-    assert fresh.has_canonical_format
 
 
 @pytest.fixture(params=["small", "compiled"])
@@ -59,7 +51,7 @@ FIXED = [
 @example(case=FIXED[3])
 @example(case=FIXED[4])
 @example(case=FIXED[5])
-def test_matrix_is_the_oracles(builder, case):
+def test_matrix_agrees_with_oracle(builder, case):
     """Integers in floating point: every sum is exact, whatever its order."""
     dense, output_shape = oracle.dense_matrix(case.kernel, case.input_shape, flip=case.flip, **case.parameters)
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
@@ -78,42 +70,7 @@ def test_matrix_is_the_oracles(builder, case):
     assert spec.matrix_nbytes(built.dtype) == sum(a.nbytes for a in (built.data, built.indices, built.indptr))
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(
-    ("input_shape", "kernel_shape", "parameters"),
-    [
-        ((150, 140), (7, 6), {"padding": "same"}),
-        ((70_000,), (5,), {"padding": ((3, 9),), "stride": 2}),
-        ((30, 29, 28), (3, 4, 5), {"padding": (2, 0, 3), "dilation": (2, 1, 3)}),
-        ((6, 40, 41), (9, 2, 3, 4), {"padding": "full", "groups": 3}),
-        ((300, 2), (3, 2), {"padding": ((50, 70), 3)}),
-        ((4, 3, 5), (4, 4, 9, 11), {"padding": "same"}),
-    ],
-)
-def test_builders_agree_at_size(mode, input_shape, kernel_shape, parameters, monkeypatch):
-    """Beyond the oracle's reach: two builders that share no code but the tables give the same arrays."""
-    kernel = np.random.default_rng(0).standard_normal(kernel_shape)
-    built = []
-    for limit in (2**62, -1):
-        monkeypatch.setattr(builders, "SMALL", limit)
-        built.append(kernel2matrix(kernel, input_shape, padding_mode=mode, **parameters))
-    assert_canonical(built[1])
-    for name in ("indptr", "indices", "data"):
-        assert_array_equal(getattr(built[0], name), getattr(built[1], name))
-
-
-@pytest.mark.parametrize("threads", [1, 2, 5])
-def test_blocks_of_any_size_give_the_same_matrix(threads, monkeypatch):
-    kernel = np.random.default_rng(0).standard_normal((4, 2, 3, 3))
-    arguments = {"padding": 1, "groups": 2, "padding_mode": "circular"}
-    monkeypatch.setattr(builders, "SMALL", -1)
-    expected = kernel2matrix(kernel, (4, 37, 31), **arguments)
-    monkeypatch.setattr(builders, "thread_count", lambda: threads)
-    monkeypatch.setattr(builders, "_BLOCKS_PER_WORKER", 13)
-    assert (kernel2matrix(kernel, (4, 37, 31), **arguments) != expected).nnz == 0
-
-
-def test_int64_indices_where_int32_do_not_reach(builder, monkeypatch):
+def test_large_indices_are_int64(builder, monkeypatch):
     """As if 2**31 were 100: the limit itself would need 24 GiB."""
     monkeypatch.setattr(ConvSpec, "index_dtype", np.dtype(np.int64))
     built = kernel2matrix(np.arange(1.0, 10.0).reshape(3, 3), (9, 8), padding=1)
@@ -131,14 +88,14 @@ def test_int64_indices_where_int32_do_not_reach(builder, monkeypatch):
         ((2**15, 2**14), (2, 2), np.int32),
     ],
 )
-def test_index_dtype_at_the_boundary(input_shape, kernel_shape, expected):
+def test_index_dtype_changes_at_2_31(input_shape, kernel_shape, expected):
     spec = ConvSpec(input_shape, kernel_shape)
     assert spec.index_dtype == expected
     assert (max(spec.nnz, *spec.shape) < 2**31) == (expected == np.int32)
 
 
 @pytest.mark.parametrize("format", ["csr", "csc", "coo", "bsr", "dia", "lil", "dok"])
-def test_formats(format):
+def test_every_format_holds_the_same_matrix(format):
     kernel = np.random.default_rng(0).standard_normal((12, 11))  # more diagonals than SciPy likes to see
     built = kernel2matrix(kernel, (14, 15), padding=3, format=format)
     assert built.format == format
@@ -156,18 +113,18 @@ def test_formats(format):
         (">f4", "float32"),
     ],
 )
-def test_dtypes_kept(given_dtype, expected):
+def test_dtype_of_kernel_decides_dtype_of_matrix(given_dtype, expected):
     kernel = np.ones((2, 2), dtype=given_dtype)
     assert kernel2matrix(kernel, (3, 3)).dtype == np.dtype(expected)
 
 
-def test_integers_never_wrap():
+def test_integer_kernel_does_not_overflow():
     image = np.full((3, 3), 200, dtype=np.uint8)
     assert (kernel2matrix(np.full((1, 1), 200, dtype=np.uint8), (3, 3)) @ image.ravel() == 40000).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_dtype_overrides(dtype):
+def test_dtype_argument_decides_dtype_of_matrix(dtype):
     assert kernel2matrix([[1, 2], [3, 4]], (3, 3), dtype=dtype).dtype == dtype
 
 
@@ -184,18 +141,18 @@ def test_dtype_overrides(dtype):
         (np.ma.masked_array([1.0, 2.0], mask=[0, 1]), None, "masked"),
     ],
 )
-def test_kernels_refused(kernel, dtype, message):
+def test_kernel_of_unsupported_type_is_refused(kernel, dtype, message):
     with pytest.raises(TypeError, match=message):
         kernel2matrix(kernel, (3,), dtype=dtype)
 
 
 @pytest.mark.parametrize("kernel", [5.0, np.zeros(0), np.zeros((2, 0))])
-def test_empty_kernels_refused(kernel):
+def test_empty_kernel_is_refused(kernel):
     with pytest.raises(ValueError, match="kernel must have at least one axis and one element"):
         kernel2matrix(kernel, (3, 3))
 
 
-def test_unknown_format_refused():
+def test_unknown_format_is_refused():
     with pytest.raises(ValueError, match="format must be one of csr, csc, coo, bsr, dia, lil, dok; got 'xyz'"):
         kernel2matrix([1], 3, format="xyz")
 
@@ -229,13 +186,13 @@ def test_memory_is_checked_for_the_format(monkeypatch):
         kernel2matrix(kernel, (100, 100), stride=7, format="dia")
 
 
-def test_zeros_of_the_kernel_are_stored(builder):
+def test_zeros_of_kernel_are_stored(builder):
     built = kernel2matrix([[0, 1], [2, 3]], (3, 3))
     assert built.nnz == 16
     assert np.count_nonzero(built.data) == 12
 
 
-def test_inputs_are_not_changed_nor_held(builder):
+def test_kernel_is_neither_changed_nor_shared(builder):
     kernel = np.arange(4.0).reshape(2, 2)
     before = kernel.copy()
     built = kernel2matrix(kernel, (4, 4), flip=True)
@@ -243,7 +200,7 @@ def test_inputs_are_not_changed_nor_held(builder):
     assert_array_equal(kernel, before)
 
 
-def test_new_values_share_the_structure(builder):
+def test_with_values_shares_structure(builder):
     spec = ConvSpec((20, 21), (3, 4), padding=3, padding_mode="reflect")
     rng = np.random.default_rng(0)
     first, second = rng.standard_normal((2, 3, 4))
@@ -256,11 +213,11 @@ def test_new_values_share_the_structure(builder):
     assert_array_equal(new.toarray(), building.build(spec, second.astype(np.complex64)).toarray())
 
 
-def test_package_function_is_the_modules():
+def test_kernel2matrix_is_exported():
     assert convop.kernel2matrix is building.kernel2matrix
 
 
-def test_no_warning_for_any_format():
+def test_no_format_warns():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for format in building.FORMATS:
@@ -277,7 +234,7 @@ def test_no_warning_for_any_format():
         ((3, 1), (2, 3, 1), {}),
     ],
 )
-def test_unit_axes_change_nothing(input_shape, kernel_shape, parameters, builder):
+def test_unit_axes_do_not_change_matrix(input_shape, kernel_shape, parameters, builder):
     kernel = np.arange(1.0, np.prod(kernel_shape) + 1).reshape(kernel_shape)
     dense, _ = oracle.dense_matrix(kernel, input_shape, **parameters)
     built = kernel2matrix(kernel, input_shape, **parameters)
@@ -285,53 +242,8 @@ def test_unit_axes_change_nothing(input_shape, kernel_shape, parameters, builder
     assert_array_equal(built.toarray(), dense)
 
 
-def test_thirty_three_dimensions():
-    """More than a broadcast over outputs and entries has axes for."""
-    built = kernel2matrix(np.arange(1.0, 9).reshape((1,) * 30 + (2, 2, 2)), (2,) * 3 + (1,) * 27 + (3, 3, 3))
-    expected = sp.kron(sp.eye_array(8), kernel2matrix(np.arange(1.0, 9).reshape(2, 2, 2), (3, 3, 3)))
-    assert (built != expected).nnz == 0
-
-
-def test_read_only_kernels_are_not_compiled_for_again():
-    from convop.matrix import loops
-
-    kernel = np.ones((9, 9))
-    kernel2matrix(kernel, (150, 150))
-    compiled = len(loops.fill_values.signatures)
-    kernel.setflags(write=False)
-    kernel2matrix(kernel, (150, 150))
-    kernel2matrix(kernel[::-1], (150, 150), flip=True)
-    assert len(loops.fill_values.signatures) == compiled
-
-
-@pytest.mark.parametrize(
-    ("input_shape", "kernel_shape", "parameters"),
-    [
-        (250, 250, {"padding": 10**6}),
-        (1, 10001, {"padding": 10**6, "padding_mode": "replicate"}),
-        (1000, 3, {"padding": 10**8}),
-        (2000, 2000, {"padding": "full", "padding_mode": "reflect"}),
-    ],
-)
-def test_tables_and_fillings_count_as_memory(input_shape, kernel_shape, parameters, monkeypatch):
-    """A matrix may be small and what it is made from large: nothing beyond the free memory is touched."""
-    free = 100 * 2**20
-    monkeypatch.setattr(memory, "available", lambda: free)
-    tracemalloc.start()
-    message = "built"
-    try:
-        kernel2matrix(np.ones(kernel_shape), input_shape, **parameters)
-    except MemoryError as error:
-        message = str(error)
-    finally:
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-    assert message == "built" or message.endswith("of memory is free")  # ours, and not NumPy's after the fact
-    assert peak < 1.2 * free
-
-
 @pytest.mark.parametrize("input_shape", [(2**40, 2**40), (2**61, 2**61, 2**61)])
-def test_shapes_beyond_64_bits_are_refused(input_shape):
+def test_shape_beyond_64_bits_is_refused(input_shape):
     with pytest.raises(ValueError, match="beyond 64-bit indices"):
         kernel2matrix(np.ones((1,) * len(input_shape)), input_shape, stride=2**39)
 
@@ -351,12 +263,12 @@ def test_shapes_beyond_64_bits_are_refused(input_shape):
         ({"dtype": "f4,(2"}, TypeError, "dtype must be one of"),
     ],
 )
-def test_words_that_are_none(arguments, error, message):
+def test_argument_of_wrong_value_is_refused(arguments, error, message):
     with pytest.raises(error, match=message):
         kernel2matrix([1.0, 2.0], 5, **arguments)
 
 
-def test_arrays_of_other_libraries_that_refuse_are_named():
+def test_array_that_cannot_be_converted_is_refused():
     class Tensor:
         def __array__(self, dtype=None, copy=None):
             raise RuntimeError("can't call numpy() on a tensor that requires grad")
@@ -366,7 +278,7 @@ def test_arrays_of_other_libraries_that_refuse_are_named():
 
 
 @pytest.mark.parametrize("wrong", ["unflipped", "transposed axes", "no merge", "shifted"])
-def test_the_comparison_catches_wrong_builders(wrong):
+def test_comparison_with_oracle_fails_for_wrong_builder(wrong):
     """Matrices as a wrong builder would make them differ from the oracle's."""
     kernel = np.arange(1.0, 7.0).reshape(2, 3)
     parameters = {"padding": 2, "padding_mode": "reflect"}

@@ -1,4 +1,4 @@
-"""Every check passes right operators of any maker, and fails the operator that is wrong in what it checks."""
+"""The laws of linear operators: each check passes right operators of any maker, and fails an operator that breaks its law."""
 
 import pickle
 import time
@@ -15,7 +15,7 @@ A = np.random.default_rng(0).standard_normal((4, 6))
 
 
 class Base(pylops.LinearOperator):
-    """A right operator, to be broken in one way at a time."""
+    """A right operator; each subclass breaks one law."""
 
     def __init__(self):
         super().__init__(dtype=np.dtype(float), dims=(6,), dimsd=(4,))
@@ -47,7 +47,7 @@ class WrongAdjointBatch(Base):
         return A.T @ Y[:, ::-1]
 
 
-class WrongInThreads(Base):
+class SharesBufferBetweenThreads(Base):
     """Two calls at once share a buffer."""
 
     def __init__(self):
@@ -82,7 +82,7 @@ class WrongDoubleTranspose(Base):
         return wrong
 
 
-class Breaks(Base):
+class RaisesInBatch(Base):
     def _matmat(self, X):
         raise IndexError("too many indices")
 
@@ -115,7 +115,7 @@ class ReusesItsResult(Base):
         return np.dot(A, x, out=self.result) if x.ndim == 1 else A @ x
 
 
-class Drifts(Base):
+class ChangesWithEveryCall(Base):
     def __init__(self):
         super().__init__()
         self.calls = 0
@@ -157,14 +157,14 @@ class WrongPickle(Base):
         (AcceptsAnyLength, "shapes"),
         (WrongBatch, "batches"),
         (WrongAdjointBatch, "batches"),
-        (WrongInThreads, "repeatable"),
+        (SharesBufferBetweenThreads, "repeatable"),
         (WrongProduct, "algebra"),
         (WrongDoubleTranspose, "transposes"),
         (WrongTranspose, "transposes"),
         (WrongDoubleAdjoint, "transposes"),
         (ChangesItsInput, "inputs_unchanged"),
         (ReusesItsResult, "inputs_unchanged"),
-        (Drifts, "repeatable"),
+        (ChangesWithEveryCall, "repeatable"),
         (LosesPrecision, "dtype"),
         (GivesComplex, "dtype"),
         (WrongSum, "algebra"),
@@ -172,7 +172,7 @@ class WrongPickle(Base):
         (WrongPickle, "pickle"),
     ],
 )
-def test_each_check_fails_what_is_wrong(wrong, check):
+def test_check_fails_operator_that_breaks_its_law(wrong, check):
     CHECKS[check](Base())
     with pytest.raises(AssertionError):
         CHECKS[check](wrong())
@@ -180,22 +180,22 @@ def test_each_check_fails_what_is_wrong(wrong, check):
         check_operator(wrong())
 
 
-def test_an_operator_that_breaks_fails_the_law_it_breaks_in():
+def test_check_operator_names_law_in_which_operator_raises():
     with pytest.raises(AssertionError, match=r"^\w+: IndexError: too many indices$"):
-        check_operator(Breaks())
+        check_operator(RaisesInBatch())
 
 
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("kind", [list, tuple, np.matrix])
-def test_whatever_is_a_matrix_can_be_checked(kind):
+def test_check_operator_takes_every_matrix(kind):
     check_operator(kind([[1.0, 2.0], [3.0, 4.0]]))
     check_operator(kind(((1j, 2), (3, 4))))
     with pytest.raises(TypeError, match="op must be a matrix, or an operator"):
         check_operator("matrix")
 
 
-def test_every_check_has_an_operator_that_fails_it():
-    marks = test_each_check_fails_what_is_wrong.pytestmark[0].args[1]
+def test_every_check_has_an_operator_that_fails():
+    marks = test_check_fails_operator_that_breaks_its_law.pytestmark[0].args[1]
     assert {check for _, check in marks} == set(CHECKS)
 
 
@@ -213,17 +213,17 @@ def test_every_check_has_an_operator_that_fails_it():
         pylops.signalprocessing.Convolve2D((7, 6), np.ones((2, 3), "float32"), offset=(1, 1), dtype="float32"),
     ]
 )
-def test_right_operators_of_any_maker(operator, check):
+def test_checks_pass_right_operators_of_any_maker(operator, check):
     check(operator, rng=3)
     assert check in CHECKS.values()
 
 
-def test_parametrize_names_its_tests():
+def test_parametrize_with_checks_names_tests():
     ids = [p.id for p in parametrize_with_checks([pytest.param(A, id="mine"), A]).args[1]]
     assert ids[0] == "mine-dot_products"
     assert ids[len(CHECKS)] == "ndarray1-dot_products"
     assert len(ids) == 2 * len(CHECKS)
 
 
-def test_wrong_pickle_is_another_operator():
+def test_operator_with_wrong_pickle_becomes_another():
     assert isinstance(pickle.loads(pickle.dumps(WrongPickle())), pylops.MatrixMult)

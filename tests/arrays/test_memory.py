@@ -1,24 +1,19 @@
-import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from convop import kernel2matrix
 from convop.arrays import memory
-from convop.matrix import builders
 
 
-def test_available_is_a_sensible_number():
+def test_available_is_plausible():
     free = memory.available()
     assert isinstance(free, int)
     assert 2**20 < free < 2**50
 
 
-def test_require_says_both_figures(monkeypatch):
+def test_require_names_both_figures(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 3 * 2**30)
     memory.require(3 * 2**30, "this")
     with pytest.raises(MemoryError, match=r"^this takes 4.0 GiB, but only 3.0 GiB of memory is free$"):
@@ -27,16 +22,16 @@ def test_require_says_both_figures(monkeypatch):
         memory.require(2**70, "this")
 
 
-def test_a_few_bytes_are_not_asked_for(monkeypatch):
-    asked = []
-    monkeypatch.setattr(memory, "available", lambda: asked.append(1) or 2**40)
+def test_require_does_not_read_limits_for_few_bytes(monkeypatch):
+    calls = []
+    monkeypatch.setattr(memory, "available", lambda: calls.append(1) or 2**40)
     memory.require(2**16, "this")
-    assert not asked
+    assert not calls
     memory.require(2**16 + 1, "this")
-    assert asked
+    assert calls
 
 
-def test_unknown_memory_refuses_nothing(monkeypatch):
+def test_require_allows_everything_if_memory_is_unknown(monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: None)
     memory.require(2**80, "this")
     monkeypatch.undo()
@@ -47,7 +42,7 @@ def test_unknown_memory_refuses_nothing(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux says of control groups")
-def test_limits_of_control_groups_count(monkeypatch):
+def test_available_respects_limits_of_control_groups(monkeypatch):
     files = {
         "/proc/self/cgroup": "0::/box/inner\n",
         "/sys/fs/cgroup/box/inner/memory.max": "max\n",
@@ -72,7 +67,7 @@ def test_limits_of_control_groups_count(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address-space limits are POSIX")
-def test_an_address_space_limit_counts():
+def test_available_respects_address_space_limit():
     code = (
         "import resource, convop; from convop.arrays import memory; before = memory.available();"
         "resource.setrlimit(resource.RLIMIT_AS, (2**32, 2**32)); after = memory.available();"
@@ -82,30 +77,3 @@ def test_an_address_space_limit_counts():
     )
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def build_large(results, i):
-    results[i] = kernel2matrix(np.arange(25.0).reshape(5, 5), (90, 90), padding=2)
-
-
-def test_matrices_are_built_by_several_threads_at_once(monkeypatch):
-    monkeypatch.setattr(builders, "SMALL", -1)
-    results = [None] * 8
-    threads = [threading.Thread(target=build_large, args=(results, i)) for i in range(8)]
-    for t in threads:
-        t.start()
-    for t in threads:
-        t.join()
-    assert all((r != results[0]).nnz == 0 for r in results)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_builds_matrices():
-    expected = kernel2matrix(np.ones((9, 9)), (120, 120))  # compiled, in threads
-    child = os.fork()
-    if child == 0:  # pragma: no cover - in the child
-        same = (kernel2matrix(np.ones((9, 9)), (120, 120)) != expected).nnz == 0
-        os._exit(0 if same else 1)
-    _, status = os.waitpid(child, 0)
-    assert os.waitstatus_to_exitcode(status) == 0
