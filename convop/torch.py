@@ -90,7 +90,7 @@ def from_torch(
     if isinstance(layer, _TRANSPOSED):
         pads, extra = tuple(layer.padding), tuple(layer.output_padding)
         return ConvTranspose(weight.numpy(), shape, padding=pads, output_padding=extra, **parameters)
-    # PyTorch's "same" and "valid" mean what they mean here.
+    # `Conv` defines "same" and "valid" as PyTorch does.
     return Conv(weight.numpy(), shape, padding=layer.padding, padding_mode=layer.padding_mode, **parameters)
 
 
@@ -165,7 +165,7 @@ def apply(operator: LinearOperator, x: torch.Tensor) -> torch.Tensor:
     if x.device.type != "cpu":
         raise TypeError(f"x must be in main memory, got a tensor on {x.device}; move it with x.cpu()")
     if x.layout != torch.strided:
-        raise TypeError(f"x must be a dense tensor, got one of layout {x.layout}; make it dense with x.to_dense()")
+        raise TypeError(f"x must be a dense tensor, got a tensor of layout {x.layout}; make it dense with x.to_dense()")
     if x.dtype == torch.bfloat16:
         raise TypeError("x must be of a dtype that NumPy has, got torch.bfloat16; convert it with x.float()")
     dims = tuple(operator.dims)

@@ -158,7 +158,7 @@ def test_apply_refuses_wrong_tensors():
         apply(A, torch.ones(4))
     with pytest.raises(TypeError, match="x must be in main memory, got a tensor on meta"):
         apply(A, torch.ones(4, 4, device="meta"))
-    with pytest.raises(TypeError, match=r"x must be a dense tensor, got one of layout torch.sparse_coo"):
+    with pytest.raises(TypeError, match=r"x must be a dense tensor, got a tensor of layout torch.sparse_coo"):
         apply(A, torch.ones(4, 4).to_sparse())
     with pytest.raises(TypeError, match=r"x must be of a dtype that NumPy has, got torch.bfloat16; .* x.float\(\)"):
         apply(A, torch.ones(4, 4, dtype=torch.bfloat16))

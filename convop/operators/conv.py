@@ -72,7 +72,7 @@ class _Convolution(SpecOperator):
         return self._spec, to_cpu(self._taps())
 
     def with_kernel(self, kernel: npt.ArrayLike) -> Self:
-        """Returns the operator of the same spec with another kernel; what depends on the spec alone is shared.
+        """Returns the operator of the same spec with another kernel, which shares the arrays that depend on the spec alone.
 
         Parameters
         ----------

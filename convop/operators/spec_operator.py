@@ -62,7 +62,7 @@ class SpecOperator(MatrixOperator):
         return self
 
     def _make_engine(self, like: Any) -> Any:
-        """Returns a new engine, which may share memory with another one of the same spec."""
+        """Returns a new engine, which may share memory with an engine of the same spec."""
         raise NotImplementedError
 
     def _functions(self) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
@@ -126,7 +126,7 @@ def _restore(
 
 
 def readonly_copy(array: Array) -> Array:
-    """Returns a copy that changes of the original do not reach; it is read-only in NumPy, which CuPy arrays cannot be."""
+    """Returns a copy that does not change with the original. NumPy copies are read-only; CuPy has no such flag."""
     copy = array.copy()
     if not on_gpu(copy):
         copy.setflags(write=False)

@@ -108,7 +108,7 @@ class Identity:
         return source >= 0, column, max(1, len(read))
 
     def _reads_of_inputs(self, axis: Axis) -> tuple[Array, Array, int]:
-        """Returns the same for all outputs that read one of the inputs."""
+        """Returns the same triple for the outputs that read one of the inputs of the subdomain."""
         # Candidates are the outputs of the boundary and those whose taps reach into the subdomain.
         a, b = axis.interior
         first = max(a, (self.start + axis.lo - axis.extent) // axis.stride)

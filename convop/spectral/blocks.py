@@ -52,8 +52,7 @@ def diagonal_blocks(spec: ConvSpec, kernel: Array, bases: Sequence[AxisBasis], p
     groups, ndim = spec.groups, spec.ndim
     size = kernel.size * math.prod(t[0].size for t in tables) // math.prod(len(t) for t in tables)
     memory.require(2 * 16 * size, purpose)
-    double = np.complex128 if kernel.dtype.kind == "c" else np.float64
-    product: Array = kernel.astype(double, copy=False).reshape(
+    product: Array = kernel.astype(np.result_type(kernel.dtype, np.float64), copy=False).reshape(
         groups, spec.c_out // groups, spec.c_in // groups, *kernel.shape[-ndim:]
     )
     for table in tables:

@@ -87,7 +87,7 @@ def _factored_inverse(A: Any) -> ScipyLinearOperator | None:
     band = 2 * spec.axes[0].extent * math.prod(spec.input_shape[-spec.ndim :][1:]) * max(spec.c_in, spec.c_out)
     if spec.shape[0] != spec.shape[1] or 2 * spec.shape[0] * min(band, spec.shape[0]) > _FACTOR_ENTRIES:
         return None
-    double = np.complex128 if A.dtype.kind == "c" else np.float64
+    double = np.result_type(A.dtype, np.float64)
     try:
         factors = splu(A.tosparse("csc").astype(double))
     except RuntimeError:  # exactly singular

@@ -56,9 +56,7 @@ def _schur_bound(A: Any) -> float:
     power = 0
     if convolution_of(A) is not None and hasattr(A, "with_kernel"):
         # Moduli of complex taps, and their sums, in double precision: rounded down they would give no bound.
-        moduli, power = to_unit_scale(
-            np.abs(A.kernel.astype(np.complex128 if A.kernel.dtype.kind == "c" else np.float64))
-        )
+        moduli, power = to_unit_scale(np.abs(A.kernel.astype(np.result_type(A.kernel.dtype, np.float64))))
         modulus = as_double(A.with_kernel(moduli))
     elif hasattr(A, "tosparse") or sp.issparse(A):
         modulus = as_double(abs(sp.csr_array(A.tosparse() if hasattr(A, "tosparse") else A)))

@@ -1,4 +1,4 @@
-"""What all operators accept and return: dtypes, shapes, sparse and dense matrices, and the solvers of SciPy and PyLops."""
+"""Inputs, results and matrices of all operators, the laws that they obey, and the solvers of SciPy and PyLops."""
 
 import numpy as np
 import pylops

@@ -14,7 +14,7 @@ def test_norm_and_cond_equal_those_of_the_dense_matrix(padding_mode):
     assert A.cond() == pytest.approx(values[0] / values[-1], rel=1e-10)
     assert A.norm() == pytest.approx(values[0], rel=1e-12)
     assert A.T.cond() == pytest.approx(A.cond(), rel=1e-8)  # rounding moves it by eps*cond
-    # PyLops' own default uses eigenvalues, whose ratio is another one.
+    # The ratio of the eigenvalues, which PyLops uses by default, differs.
     eigenvalues = np.abs(np.linalg.eigvals(A.todense()))
     assert abs(A.cond() / (eigenvalues.max() / eigenvalues.min()) - 1) > 0.01
 

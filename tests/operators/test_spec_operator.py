@@ -1,4 +1,4 @@
-"""What `Conv`, `ConvTranspose` and `ConvFilter` share: copies, pickles, lazy matrices and error messages."""
+"""Copies, pickles, lazy matrices and error messages of `Conv`, `ConvTranspose` and `ConvFilter`."""
 
 import copy
 import importlib
