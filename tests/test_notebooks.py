@@ -1,4 +1,4 @@
-"""The notebooks are stored as they were executed: outputs there, no errors, nothing of the machine. CI executes them."""
+"""Notebooks are stored with their outputs, without errors and without paths of a machine. CI executes them."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 NOTEBOOKS = sorted((Path(__file__).parent.parent / "notebooks").glob("*.ipynb"))
 
 
-def test_there_are_notebooks():
+def test_all_notebooks_are_present():
     assert [n.stem for n in NOTEBOOKS] == [
         "01_transposed_convolution",
         "03_is_matrix_multiplication_efficient",
@@ -19,7 +19,7 @@ def test_there_are_notebooks():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_stored_as_executed(path):
+def test_notebook_is_stored_as_executed(path):
     cells = [c for c in json.loads(path.read_text())["cells"] if c["cell_type"] == "code"]
     assert [c["execution_count"] for c in cells] == list(range(1, len(cells) + 1))
     outputs = [o for c in cells for o in c["outputs"]]

@@ -31,6 +31,7 @@ def small_workloads():
     yield bench.Workload("even reflect", (30, 31), (4, 2), {**even, "padding_mode": "reflect"})
 
 
+@pytest.mark.slow
 def test_all_peers_agree_on_all_workloads_at_small_sizes():
     """In float64 and both directions; `measure_workloads` raises if two results differ."""
     small = [w for w in small_workloads() if max(w.kernel_shape[:2]) <= 64]

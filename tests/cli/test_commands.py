@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 from command_line import error_line, run
 from PIL import Image
@@ -110,6 +111,14 @@ def test_demo_on_a_given_photograph(tmp_path):
     assert min(figures.values()) > unsolved + 2
 
 
+def test_bench_prints_json_of_the_selected_part(benchmarks_without_pauses):
+    results = json.loads(run("bench", "--quick", "--repeats", "1", "--part", "applying", "--json").stdout)
+    assert set(results) == {"machine", "applying", "lines"}
+    assert {line["direction"] for line in results["applying"]} == {"forward", "adjoint"}
+    assert results["lines"] == []
+
+
+@pytest.mark.slow
 def test_bench_prints_json(benchmarks_without_pauses):
     result = run("bench", "--quick", "--repeats", "1", "--json")
     assert result.exit_code == 0

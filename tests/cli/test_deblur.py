@@ -11,6 +11,12 @@ from convop import Conv
 from convop.apps.deblurring import read_point_spread_function
 
 
+def crop(image, side):
+    """Return the central square."""
+    start = (len(image) - side) // 2
+    return image[start : start + side, start : start + side]
+
+
 def psnr(path, reference):
     with Image.open(path) as image:
         values = np.asarray(image, dtype=float) / 255
@@ -28,13 +34,14 @@ def psnr(path, reference):
     ],
 )
 @pytest.mark.parametrize("colour", [True, False])
-def test_deblur_raises_psnr_of_photographs(photograph, kernel, mode, damp, colour):
-    image = photograph if colour else photograph[..., 1]
+@pytest.mark.parametrize("side", [96, pytest.param(256, marks=pytest.mark.slow)])
+def test_deblur_raises_psnr_of_photographs(photograph, kernel, mode, damp, colour, side):
+    image = crop(photograph if colour else photograph[..., 1], side)
     rng = np.random.default_rng(0)
     point = np.outer([1, 2, 4, 6, 9], [3, 5, 7, 2, 1, 1, 0.5])
     np.save("k.npy", 255 * point)  # deblur scales it to sum 1
     if kernel != "k.npy":
-        point = read_point_spread_function(kernel, (256, 256))
+        point = read_point_spread_function(kernel, (side, side))
     A = Conv(point / point.sum(), image.shape[:2], padding="same", padding_mode=mode, flip=True)
     blurred = np.clip(A @ image + 0.01 * rng.standard_normal(image.shape), 0, 1)
     Image.fromarray(np.rint(255 * blurred).astype(np.uint8)).save("blurred.png")
@@ -45,10 +52,12 @@ def test_deblur_raises_psnr_of_photographs(photograph, kernel, mode, damp, colou
     assert sorted(p.name for p in Path().iterdir()) == ["blurred.png", "k.npy", "out.png"]
 
 
-def test_deblur_by_cross_validation(photograph):
+@pytest.mark.parametrize("side", [96, pytest.param(256, marks=pytest.mark.slow)])
+def test_deblur_by_cross_validation(photograph, side):
+    photograph = crop(photograph, side)
     A = Conv(
-        read_point_spread_function("motion:15,30", (256, 256)),
-        (256, 256),
+        read_point_spread_function("motion:15,30", (side, side)),
+        (side, side),
         padding="same",
         padding_mode="symmetric",
         flip=True,
@@ -62,7 +71,9 @@ def test_deblur_by_cross_validation(photograph):
 
 @pytest.mark.parametrize("kernel", ["gaussian:2", "motion:15,30"])
 @pytest.mark.parametrize("noise", [0.0, 0.02])
-@pytest.mark.parametrize("quality", [95, 90, 75])
+@pytest.mark.parametrize(
+    "quality", [pytest.param(95, marks=pytest.mark.slow), pytest.param(90, marks=pytest.mark.slow), 75]
+)
 def test_deblur_raises_psnr_of_jpeg_files(kernel, noise, quality):
     """JPEG discards the finest detail, from which the noise is estimated; and the pixels around the image are unknown."""
     from skimage import data
