@@ -22,3 +22,18 @@ def benchmarks_without_pauses(monkeypatch):
 
     monkeypatch.setattr(timing, "PAUSE", 0.0)
     monkeypatch.setattr(timing, "WARM_UP", 0.0)
+
+
+@pytest.fixture(scope="module", params=["host", pytest.param("gpu", marks=pytest.mark.gpu)])
+def cupy(request):
+    """CuPy on a GPU, or the stand-in `host_cupy` in its place."""
+    if request.param == "gpu":
+        cupy = pytest.importorskip("cupy")
+        if not cupy.cuda.is_available():
+            pytest.skip("no GPU is at hand")
+        yield cupy
+        return
+    import host_cupy
+
+    with host_cupy.installed() as cupy:
+        yield cupy

@@ -1,14 +1,16 @@
-"""A CuPy without a GPU: its arrays hold NumPy's and give none of them away, its kernels are compiled for the CPU.
+"""A stand-in for CuPy on a machine without a GPU: arrays wrap NumPy's, and kernels are compiled for the CPU.
 
-What the package does with CuPy is run as it is, with two things checked that a GPU would not say: arrays never become
-NumPy's unless they are asked to (`get`), nor the other way round, and kernels read and write inside their arrays.
+The package's code for CuPy runs unchanged on it. Two errors are noticed that a GPU would not report: an array of one
+library that is converted to the other without `get` or `asarray`, and a kernel that reads or writes beyond its arrays.
 """
 
+import contextlib
 import ctypes
 import functools
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import types
@@ -21,7 +23,7 @@ import scipy.ndimage
 import scipy.signal
 import scipy.sparse as sp
 
-# Names of CuPy that were used, for a test that looks them up in the real one.
+# Names of CuPy that were used, for a test that looks them up in CuPy itself.
 used = set()
 
 
@@ -40,10 +42,10 @@ class ndarray:
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
         if method != "__call__":
             return NotImplemented
-        return _called(ufunc, inputs, kwargs)
+        return _call(ufunc, inputs, kwargs)
 
     def __array_function__(self, function, types, args, kwargs):
-        return _called(function, args, kwargs)
+        return _call(function, args, kwargs)
 
     def get(self):
         return self._array.copy()
@@ -61,19 +63,19 @@ class ndarray:
         used.add(f"ndarray.{name}")
         if callable(value):
             return functools.partial(_method, name, self)
-        return _wrapped(value)
+        return _wrap(value)
 
     def __getitem__(self, key):
-        return _wrapped(self._array[_unwrapped(key)])
+        return _wrap(self._array[_unwrap(key)])
 
     def __setitem__(self, key, value):
-        self._array[_unwrapped(key)] = _unwrapped(value)
+        self._array[_unwrap(key)] = _unwrap(value)
 
     def __len__(self):
         return len(self._array)
 
     def __iter__(self):
-        return (_wrapped(value) for value in self._array)
+        return (_wrap(value) for value in self._array)
 
     def __bool__(self):
         return bool(self._array)
@@ -95,49 +97,49 @@ class ndarray:
 
 
 def _method(name, array, *args, **kwargs):
-    return _called(getattr(array._array, name), args, kwargs)
+    return _call(getattr(array._array, name), args, kwargs)
 
 
-def _operators():
+def _define_operators():
     for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor"):
         for full in (f"__{name}__", f"__r{name}__", f"__i{name}__"):
-            setattr(ndarray, full, functools.partialmethod(_operated, full))
+            setattr(ndarray, full, functools.partialmethod(_apply_operator, full))
     for name in ("eq", "ne", "lt", "le", "gt", "ge"):
-        setattr(ndarray, f"__{name}__", functools.partialmethod(_operated, f"__{name}__"))
+        setattr(ndarray, f"__{name}__", functools.partialmethod(_apply_operator, f"__{name}__"))
     for name in ("neg", "abs", "pos", "invert"):
-        setattr(ndarray, f"__{name}__", functools.partialmethod(_operated, f"__{name}__"))
+        setattr(ndarray, f"__{name}__", functools.partialmethod(_apply_operator, f"__{name}__"))
     ndarray.__hash__ = None
 
 
-def _operated(self, name, *others):
+def _apply_operator(self, name, *others):
     for other in others:
         if not isinstance(other, (ndarray, np.generic, int, float, complex, bool)):
             return NotImplemented
-    result = getattr(self._array, name)(*(_unwrapped(other) for other in others))
+    result = getattr(self._array, name)(*(_unwrap(other) for other in others))
     if name.startswith("__i") and name != "__invert__":
         return self
-    return NotImplemented if result is NotImplemented else _wrapped(result)
+    return NotImplemented if result is NotImplemented else _wrap(result)
 
 
-_operators()
+_define_operators()
 
 
-def _called(function, args, kwargs):
-    args, kwargs = _unwrapped(args), {k: _unwrapped(v) for k, v in kwargs.items()}
-    return _wrapped(function(*args, **kwargs))
+def _call(function, args, kwargs):
+    args, kwargs = _unwrap(args), {k: _unwrap(v) for k, v in kwargs.items()}
+    return _wrap(function(*args, **kwargs))
 
 
-def _unwrapped(value):
+def _unwrap(value):
     if isinstance(value, ndarray):
         return value._array
     if isinstance(value, np.ndarray) and value.ndim:
         raise TypeError("Unsupported type <class 'numpy.ndarray'>")
     if type(value) in (tuple, list):
-        return type(value)(_unwrapped(v) for v in value)
+        return type(value)(_unwrap(v) for v in value)
     return value
 
 
-def _wrapped(value):
+def _wrap(value):
     if isinstance(value, np.ndarray):
         return ndarray(value)
     if isinstance(value, np.generic):  # CuPy has no scalars: reductions and elements are arrays without axes
@@ -145,11 +147,11 @@ def _wrapped(value):
     if type(value) in (tuple, list):
         if all(isinstance(v, int) for v in value):
             return value
-        return type(value)(_wrapped(v) for v in value)
+        return type(value)(_wrap(v) for v in value)
     return value
 
 
-# Kernels.
+# CUDA kernels, compiled as C++: the threads of a grid run one after another.
 
 _PRELUDE = """
 #include <cmath>
@@ -158,12 +160,12 @@ _PRELUDE = """
 #define __restrict__
 using std::fma;
 static long long clock64() { static long long now = 0; return now += 1000000; }
-struct Three { unsigned x, y, z; };
-static Three threadIdx, blockIdx, blockDim, gridDim;
+struct Dim3 { unsigned x, y, z; };
+static Dim3 threadIdx, blockIdx, blockDim, gridDim;
 """
 
 _LOOPS = """
-extern "C" void run_{name}(Three grid, Three block, {parameters}) {{
+extern "C" void run_{name}(Dim3 grid, Dim3 block, {parameters}) {{
     gridDim = grid; blockDim = block;
     for (blockIdx.z = 0; blockIdx.z < grid.z; blockIdx.z++) for (blockIdx.y = 0; blockIdx.y < grid.y; blockIdx.y++)
     for (blockIdx.x = 0; blockIdx.x < grid.x; blockIdx.x++) for (threadIdx.z = 0; threadIdx.z < block.z; threadIdx.z++)
@@ -172,10 +174,11 @@ extern "C" void run_{name}(Three grid, Three block, {parameters}) {{
 }}
 """
 
-WALL = 64
+# Guard elements before and after every array that a kernel gets.
+GUARD = 64
 
 
-class Three(ctypes.Structure):
+class Dim3(ctypes.Structure):
     _fields_ = [(axis, ctypes.c_uint) for axis in "xyz"]
 
     @classmethod
@@ -193,18 +196,8 @@ def _library(code, options):
         loops += _LOOPS.format(name=name, parameters=parameters, names=names)
     folder = Path(tempfile.mkdtemp(prefix="host-cupy-"))
     (folder / "code.cpp").write_text(_PRELUDE + code + loops)
-    command = [
-        compiler,
-        "-O1",
-        "-w",
-        "-shared",
-        "-fPIC",
-        *options,
-        str(folder / "code.cpp"),
-        "-o",
-        str(folder / "code.so"),
-    ]
-    subprocess.run(command, check=True)
+    flags = ("-O1", "-w", "-shared", "-fPIC", *options)
+    subprocess.run([compiler, *flags, str(folder / "code.cpp"), "-o", str(folder / "code.so")], check=True)
     library = ctypes.CDLL(str(folder / "code.so"))
     shutil.rmtree(folder)
     return library
@@ -222,24 +215,24 @@ def _launch(function, grid, block, args):
     assert all(n > 0 for n in (*grid, *block)), (grid, block)
     assert all(n <= 65535 for n in grid[1:])
     assert np.prod(block) <= 1024
-    values, walled = [], []
+    values, guarded = [], []
     for arg in args:
         if isinstance(arg, ndarray):
             given = arg._array
             assert given.flags.c_contiguous
-            # What is read beyond an array shows in the result, what is written beyond shows in its walls.
-            wall = np.nan if given.dtype.kind in "fc" else 2**30
-            inside = np.full(given.size + 2 * WALL, wall, given.dtype)
-            inside[WALL : WALL + given.size] = given.ravel()
-            walled.append((given, inside, wall))
-            values.append(ctypes.c_void_p(inside.ctypes.data + WALL * given.itemsize))
+            # Reading beyond an array shows in the results, writing beyond it changes the guard elements.
+            guard = np.nan if given.dtype.kind in "fc" else 2**30
+            copy = np.full(given.size + 2 * GUARD, guard, given.dtype)
+            copy[GUARD : GUARD + given.size] = given.ravel()
+            guarded.append((given, copy, guard))
+            values.append(ctypes.c_void_p(copy.ctypes.data + GUARD * given.itemsize))
         else:
             values.append({4: ctypes.c_int, 8: ctypes.c_longlong}[arg.itemsize](arg))
-    function(Three.of(grid), Three.of(block), *values)
-    for given, inside, wall in walled:
-        for side in (inside[:WALL], inside[WALL + given.size :]):
-            np.testing.assert_array_equal(side, np.full(WALL, wall, given.dtype))
-        given[...] = inside[WALL : WALL + given.size].reshape(given.shape)
+    function(Dim3.of(grid), Dim3.of(block), *values)
+    for given, copy, guard in guarded:
+        for side in (copy[:GUARD], copy[GUARD + given.size :]):
+            np.testing.assert_array_equal(side, np.full(GUARD, guard, given.dtype))
+        given[...] = copy[GUARD : GUARD + given.size].reshape(given.shape)
 
 
 # Sparse matrices.
@@ -282,15 +275,15 @@ class csr_array:
 
     def asformat(self, format):
         if format not in ("csr", "csc", "coo"):
-            raise NotImplementedError(format)  # as CuPy does, for some when all is built
+            raise NotImplementedError(format)  # CuPy raises this too, for some formats after the conversion
         return csr_array(self._matrix.asformat(format))
 
     def get(self):
         return self._matrix.copy()
 
 
-def _wrapping(name, functions, accepting=()):
-    """A module whose functions take and give arrays of this library only; some also take NumPy's."""
+def _wrapped_module(name, functions, accepting=()):
+    """A module whose functions take and return arrays of the stand-in only; those in `accepting` take NumPy's too."""
     module = types.ModuleType(name)
     module.__spec__ = ModuleSpec(name, None)
 
@@ -305,7 +298,7 @@ def _wrapping(name, functions, accepting=()):
             )
         if isinstance(value, type) or not callable(value):
             return value
-        return lambda *args, **kwargs: _called(value, args, kwargs)
+        return lambda *args, **kwargs: _call(value, args, kwargs)
 
     module.__getattr__ = attribute
     return module
@@ -325,9 +318,29 @@ class _Pool:
         return 0
 
 
+@contextlib.contextmanager
+def installed():
+    """Context in which the stand-in is imported as CuPy, with no kernel compiled before. Yields its module."""
+    from convop.cuda.tables import compiled_kernel
+
+    stand_in = modules()
+    before = {name: sys.modules.get(name) for name in stand_in}
+    sys.modules.update(stand_in)
+    compiled_kernel.cache_clear()
+    try:
+        yield stand_in["cupy"]
+    finally:
+        compiled_kernel.cache_clear()
+        for name, module in before.items():
+            if module is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = module
+
+
 def modules():
-    """What to put into `sys.modules`."""
-    cupy = _wrapping("cupy", np, accepting=("asarray", "array", "ascontiguousarray", "from_dlpack"))
+    """The modules of the stand-in by name, as in `sys.modules`."""
+    cupy = _wrapped_module("cupy", np, accepting=("asarray", "array", "ascontiguousarray", "from_dlpack"))
     cupy.ndarray, cupy.RawModule = ndarray, RawModule
     cupy.get_default_memory_pool = _Pool
     cupy.get_array_module = lambda *arrays: cupy if any(isinstance(a, ndarray) for a in arrays) else np
@@ -337,7 +350,7 @@ def modules():
             memGetInfo=lambda: (2**34, 2**35),
             getDeviceCount=lambda: 1,
             getDevice=lambda: 0,
-            getDeviceProperties=lambda _: {"name": b"a CPU that plays a GPU"},
+            getDeviceProperties=lambda _: {"name": b"host CPU in place of a GPU"},
         ),
         Event=Event,
         get_elapsed_time=lambda start, stop: 1e3 * (stop.time - start.time),
@@ -347,7 +360,7 @@ def modules():
     sparse.linalg = types.ModuleType("cupyx.scipy.sparse.linalg")
     scipy_modules = {"fft": scipy.fft, "ndimage": scipy.ndimage, "signal": scipy.signal}
     wrapped = {
-        f"cupyx.scipy.{name}": _wrapping(f"cupyx.scipy.{name}", module) for name, module in scipy_modules.items()
+        f"cupyx.scipy.{name}": _wrapped_module(f"cupyx.scipy.{name}", module) for name, module in scipy_modules.items()
     }
     parents = {name: types.ModuleType(name) for name in ("cupyx", "cupyx.scipy")}
     return {
