@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from ..threads.compiled import kernel
+from ..threads.compiled import allocating_kernel
 from ..threads.fork_join import counters, fork_join
 from ..threads.llvm import atomic_fetch_add
 
@@ -82,7 +82,7 @@ def _admm_update_run(w, u, adjoint_term, thresholds, relaxation, sums):
     sums[6] += u_square
 
 
-@kernel
+@allocating_kernel
 def _admm_update_items(counter, update, sums):
     w, u, adjoint_term, weights, threshold, relaxation = update
     items_per_image = -(-w.shape[1] // RUN)
@@ -103,7 +103,7 @@ def _admm_update_items(counter, update, sums):
         item = atomic_fetch_add(counter)
 
 
-@kernel
+@allocating_kernel
 def admm_update(workers, update, sums):
     """Updates the maps and multipliers of ADMM in place, after the linear system is solved, and adds up `SUMS`.
 
@@ -137,7 +137,7 @@ def _larger_root(modulus, penalty):
     return w
 
 
-@kernel
+@allocating_kernel
 def _prox_lp_items(counter, v, target, penalty):
     items = -(-len(v) // RUN)
     threshold = v.dtype.type(penalty.threshold)
@@ -153,14 +153,14 @@ def _prox_lp_items(counter, v, target, penalty):
         item = atomic_fetch_add(counter)
 
 
-@kernel
+@allocating_kernel
 def prox_lp(workers, v, target, penalty):
     """Writes the proximal operator of an `LpPenalty` at each element of v to `target`; both have one axis."""
     if not fork_join(workers, _prox_lp_items, (counters(), v, target, penalty)):
         raise RuntimeError("a compiled loop has failed")
 
 
-@kernel
+@allocating_kernel
 def _power_sums_items(counter, w, p, sums):
     items_per_image = -(-w.shape[1] // RUN)
     item = atomic_fetch_add(counter)
@@ -175,7 +175,7 @@ def _power_sums_items(counter, w, p, sums):
         item = atomic_fetch_add(counter)
 
 
-@kernel
+@allocating_kernel
 def power_sums(workers, w, p, sums):
     """Writes ``sum |w|^p`` of each item of maps of shape ``(images, elements)`` to `sums`."""
     if not fork_join(workers, _power_sums_items, (counters(), w, p, sums)):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..geometry.axis import Ints
-from ..threads.compiled import kernel
+from ..threads.compiled import allocating_kernel
 
 __all__ = ["Channels", "LastAxis", "LeadingAxes", "fill_structure", "fill_values"]
 
@@ -99,7 +99,7 @@ class LastAxis(NamedTuple):
     before: Ints
 
 
-@kernel
+@allocating_kernel
 def _locate(outer, leading, begins, ends):
     """Write the range of entries of every leading axis at an outer index. Returns whether all are as they were."""
     same = True
@@ -113,7 +113,7 @@ def _locate(outer, leading, begins, ends):
     return same
 
 
-@kernel
+@allocating_kernel
 def _outer_base(outer, leading):
     """Sum of one row term per leading axis: the shift of all columns at an outer index."""
     base = 0
@@ -124,7 +124,7 @@ def _outer_base(outer, leading):
     return base
 
 
-@kernel
+@allocating_kernel
 def _combine(terms, channel_terms, leading, begins, ends):
     """Sums of one term per leading axis over all combinations of entries, last axis fastest.
 
@@ -144,7 +144,7 @@ def _combine(terms, channel_terms, leading, begins, ends):
     return count
 
 
-@kernel
+@allocating_kernel
 def _tile_structure(tile, rows, terms, count, offset, start, stop, stride):
     """Write the columns of consecutive rows with the same entries, each shifted by the stride from the row before."""
     n = count * (stop - start)
@@ -157,7 +157,7 @@ def _tile_structure(tile, rows, terms, count, offset, start, stop, stride):
         tile[at] = tile[at - n] + stride
 
 
-@kernel
+@allocating_kernel
 def _tile_values(tile, rows, terms, count, taps, start, stop):
     """Write the values of consecutive rows with the same entries."""
     n = count * (stop - start)
@@ -170,14 +170,14 @@ def _tile_values(tile, rows, terms, count, taps, start, stop):
         tile[at] = tile[at - n]
 
 
-@kernel
+@allocating_kernel
 def _boundary_row(o, last):
     """Number of a row of the boundary, and the entries of the interior before it."""
     a, b = last.interior
     return (o, 0) if o < a else (o - (b - a), (b - a) * (last.shared[1] - last.shared[0]))
 
 
-@kernel
+@allocating_kernel
 def fill_structure(indices, indptr, row_start, row_stop, channels, leading, last):
     """Write the column indices and row pointers of the rows ``row_start <= r < row_stop``.
 
@@ -234,7 +234,7 @@ def fill_structure(indices, indptr, row_start, row_stop, channels, leading, last
                 o += 1
 
 
-@kernel
+@allocating_kernel
 def fill_values(values, merged, row_start, row_stop, channels, leading, last):
     """Write the values of the rows ``row_start <= r < row_stop``.
 

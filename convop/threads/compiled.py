@@ -7,7 +7,7 @@ freezes a constant of another file, would stay in use after that file has change
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-__all__ = ["inlined", "inner_kernel", "kernel"]
+__all__ = ["allocating_kernel", "call_typed", "inlined", "inner_kernel", "kernel", "uncached_kernel"]
 
 
 @cache
@@ -37,10 +37,15 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamp)
 
 
+# Kernels allocate no arrays, so nothing in them counts references: that would cost 35 ns for every row of a plane.
+_OPTIONS = {"nogil": True, "_nrt": False}
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """Compiles a function when it is first called, without the GIL, and keeps the code for later processes.
 
-    What a kernel calls or freezes has to be in the kernel's folder or in this one: constants, tile shapes, microkernels.
+    A kernel allocates no arrays. What it calls or freezes has to be in its folder or in this one: constants, tile shapes,
+    microkernels.
 
     Parameters
     ----------
@@ -51,17 +56,55 @@ def kernel(function: Callable[..., Any]) -> Any:
     -------
     numba.core.registry.CPUDispatcher
     """
+    return _cached(numba.njit(**_OPTIONS)(function))
+
+
+def allocating_kernel(function: Callable[..., Any]) -> Any:
+    """Compiles a function as `kernel` does, with reference counts, so that it may allocate arrays."""
     return _cached(numba.njit(nogil=True)(function))
 
 
 def inner_kernel(function: Callable[..., Any]) -> Any:
     """Compiles a function that only kernels call: as `kernel`, without the code that unpacks Python's objects."""
-    return _cached(numba.njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function))
+    return _cached(uncached_kernel(function))
+
+
+def uncached_kernel(function: Callable[..., Any]) -> Any:
+    """Compiles a closure that only kernels call; it is kept as part of them."""
+    return numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
     """Makes a small function part of every kernel that calls it, which saves compiling it by itself."""
-    return numba.njit(nogil=True, inline="always")(function)
+    return numba.njit(**_OPTIONS, inline="always")(function)
+
+
+_typed: dict[tuple[Any, Hashable], Callable[..., Any]] = {}
+
+
+def call_typed(dispatcher: Any, types: Hashable, *arguments: Any) -> Any:
+    """Calls a kernel without looking at the types of its arguments, which takes 8 us for records of some 30 arrays.
+
+    Parameters
+    ----------
+    dispatcher : dispatcher
+        A kernel.
+    types : hashable
+        Names the types: all calls of a kernel with the same name have arguments of the same types, memory orders
+        and alignment.
+    *arguments
+        The arguments.
+
+    Returns
+    -------
+    object
+        What the kernel returns.
+    """
+    function = _typed.get((dispatcher, types))
+    if function is None:
+        function = dispatcher.compile(tuple(numba.typeof(argument) for argument in arguments))
+        _typed[dispatcher, types] = function
+    return function(*arguments)
 
 
 def _cached(dispatcher: Any) -> Any:

@@ -18,11 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from .compiled import kernel
 from .llvm import integer_constant
@@ -143,10 +143,22 @@ def worker_loop(slot, spin_limit):
 worker_loop.compile((types.int64, types.int64))
 
 
-@njit(nogil=True)
-def counters():
-    """Returns two counters for `atomic_fetch_add`, at ``[0]`` and ``[8]``, each on a cache line of its own."""
-    return np.zeros(16, np.int64)
+@intrinsic
+def counters(typingctx):
+    """Returns two counters for `atomic_fetch_add`, at ``[0]`` and ``[8]``: zeros on the stack of the calling kernel."""
+    kind = types.Array(types.int64, 1, "C")
+
+    def emit(context, builder, signature, args):
+        size = 16  # so the two counters are on different cache lines
+        memory = cgutils.alloca_once(builder, ir.ArrayType(_INT, size))
+        builder.store(ir.Constant(memory.type.pointee, None), memory)
+        array = context.make_array(kind)(context, builder)
+        length, stride = integer_constant(size), integer_constant(8)
+        data = builder.bitcast(memory, _INT.as_pointer())
+        populate_array(array, data, (length,), (stride,), stride, None)
+        return array._getvalue()
+
+    return kind(), emit
 
 
 def _borrowed(context: Any, builder: Any, kind: Any, value: Any) -> Any:

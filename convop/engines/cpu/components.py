@@ -35,9 +35,10 @@ def component_count(dtype: npt.DTypeLike) -> int:
 
 
 def as_columns(x: Array, dtype: np.dtype[Any]) -> Array:
-    """Returns a batch as ``(P, elements)``, contiguous and of a dtype; it may share the caller's memory."""
+    """Returns a batch as ``(P, elements)``, contiguous, aligned and of a dtype; it may share the caller's memory."""
     columns: Array = namespace(x).ascontiguousarray(x.reshape(len(x), -1).T, dtype=dtype)
-    return columns
+    # Only NumPy has arrays that are not aligned; loops are compiled for aligned ones.
+    return columns if getattr(columns.flags, "aligned", True) else columns.copy()
 
 
 def read_only(array: Array) -> Array:

@@ -168,7 +168,7 @@ class PlaneFilter:
         columns = as_columns(residuals, dtype)
         kernels = np.zeros((0, math.prod(spec.kernel_shape)), dtype)
         if len(columns):
-            products = self._products(np.ascontiguousarray(self._data, dtype), columns)
+            products = self._products(np.require(self._data, dtype, ["C", "A"]), columns)
             outputs, inputs = spec.c_out // spec.groups, spec.c_in // spec.groups
             products = products.reshape(len(columns), spec.groups, outputs, components, inputs, components, -1)
             kernels = complex_products(products, components).reshape(len(columns), -1).astype(dtype, copy=False)

@@ -74,7 +74,6 @@ class _Direction:
 
     def _work(self, source: Array, result: Result, first: int, stop: int) -> None:
         from ..kernels.gradient import im2col
-        from ..kernels.planes import scatter
 
         geometry, planes = self.geometry, self.geometry.planes
         x = scratch("x", geometry.read_planes * planes.plane_stride, geometry.real)
@@ -89,7 +88,7 @@ class _Direction:
                 im2col(x, geometry.offsets[phase], panel)
                 sums = scratch("y", written * run, geometry.real).reshape(written, run)
                 np.matmul(matrix, panel, out=sums)
-                scatter(sums.reshape(-1), results, phase, geometry.writing, result.target, block)
+                geometry.write_block(sums.reshape(-1), results, phase, result, block)
 
 
 class GemmEngine(PlaneEngine):

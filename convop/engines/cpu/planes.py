@@ -19,6 +19,13 @@ from .workspace import per_thread
 __all__ = ["BlockGeometry", "CompiledDirection", "CompiledGeometry", "Direction", "Geometry", "PlaneEngine", "Result"]
 
 
+def _call(kernel: Any, real: np.dtype[Any], *arguments: Any) -> Any:
+    """Calls a kernel: all arrays of numbers are contiguous, aligned and of one real dtype, which names their types."""
+    from ...threads.compiled import call_typed
+
+    return call_typed(kernel, real.char, *arguments)
+
+
 def _table(rows: list[Array]) -> Array:
     """Returns rows of different lengths as one array, filled up with -1."""
     table = np.full((len(rows), max(1, *(len(row) for row in rows))), -1, dtype=np.int64)
@@ -154,7 +161,8 @@ class Result:
         if len(plan.halo_rows) or len(plan.halo_columns):
             from ..kernels.planes import add_halo
 
-            add_halo(self.target, self.writing, self.channels, plan.halo_rows, plan.halo_columns)
+            halo = (plan.halo_rows, plan.halo_columns)
+            _call(add_halo, self.target.values.dtype, self.target, self.writing, self.channels, *halo)
         return self.columns
 
 
@@ -171,7 +179,7 @@ class BlockGeometry(Geometry):
         """Returns a block by its number."""
         from ..kernels.planes import block_of
 
-        block: Block = block_of(item, self.blocks)
+        block: Block = _call(block_of, self.real, item, self.blocks)
         return block
 
     def block_count(self, batch: int = 1) -> int:
@@ -184,7 +192,14 @@ class BlockGeometry(Geometry):
         """Reads what a block needs, its halo included, into planes of a layout."""
         from ..kernels.planes import gather, with_halo
 
-        gather(read_only(source), self.reading, with_halo(block, self.blocks), planes, layout)
+        read = _call(with_halo, self.real, block, self.blocks)
+        _call(gather, self.real, read_only(source), self.reading, read, planes, layout)
+
+    def write_block(self, planes: Array, layout: Layout, phase: int, result: Result, block: Block) -> None:
+        """Writes the planes of one output phase of a block."""
+        from ..kernels.planes import scatter
+
+        _call(scatter, self.real, planes, layout, phase, self.writing, result.target, block)
 
     def run_length(self, block: Block) -> int:
         """Returns the length of the one run that all results of a block lie in."""
@@ -228,7 +243,6 @@ class CompiledDirection:
 
     def __init__(self, geometry: CompiledGeometry, record: Any) -> None:
         self.geometry, self.record = geometry, record
-        self._loop = geometry.loop()
 
     def apply(self, columns: Array, dtype: np.dtype[Any]) -> Array:
         geometry, batch = self.geometry, len(columns)
@@ -240,8 +254,8 @@ class CompiledDirection:
             for name, size in zip("xy", geometry.workspace, strict=True)
         )
         source = read_only(columns.view(geometry.real).reshape(-1))
-        space = Workspace(x, read_only(x), y, read_only(y))
-        self._loop(workers, items, self.record, Operands(source, result.target, space))
+        operands = Operands(source, result.target, Workspace(x, read_only(x), y, read_only(y)))
+        _call(geometry.loop(), geometry.real, workers, items, self.record, operands)
         return result.finish()
 
 

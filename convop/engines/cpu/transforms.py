@@ -199,8 +199,6 @@ class TransformDirection:
         return result.finish()
 
     def _work(self, source: Array, result: Result, inner: int, first: int, stop: int) -> None:
-        from ..kernels.planes import scatter
-
         geometry = self.geometry
         axes = tuple(range(1, len(geometry.lengths) + 1))
         for item in range(first, stop):
@@ -212,4 +210,4 @@ class TransformDirection:
                     for plane in range(1, geometry.read_planes):
                         product += spectra[:, plane] * transformed[plane]
                 sums = scipy.fft.irfftn(product, s=geometry.lengths, axes=axes, workers=inner, overwrite_x=True)
-                scatter(sums.reshape(-1), geometry.results, phase, geometry.writing, result.target, block)
+                geometry.write_block(sums.reshape(-1), geometry.results, phase, result, block)

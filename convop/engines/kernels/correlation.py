@@ -6,9 +6,7 @@ one, so that no result is computed by scalar code: what two tiles both compute i
 
 from __future__ import annotations
 
-from numba import njit
-
-from ...threads.compiled import inlined, inner_kernel
+from ...threads.compiled import inlined, inner_kernel, uncached_kernel
 from .microkernels import PAIR_TILE, TILES, VECTOR_BYTES, narrow_pair_tile, narrow_tiles, pair_tile, tiles
 from .records import RunKind
 
@@ -34,7 +32,7 @@ def _run_loop(outputs):
     tile, narrow_tile = tiles[outputs], narrow_tiles[outputs]
     wide_vectors, narrow_vectors = TILES[outputs]
 
-    @njit(nogil=True)
+    @uncached_kernel
     def loop(x, x_at, y, y_at, y_stride, length, taps, weight_at):
         lanes = VECTOR_BYTES // y.itemsize
         wide, narrow = wide_vectors * lanes, narrow_vectors * lanes
@@ -84,9 +82,9 @@ def _sum_pair(x, x_at, y, y_at, y_stride, length, pair):
 
 
 @inlined
-def _run(index, row, block, layout, run_kind):
+def _run(index, row, block, offsets, layout, run_kind):
     """Returns where a run of results begins in a plane, and its length."""
-    offsets, stride = layout.row_offsets, layout.row_stride
+    stride = layout.row_stride
     if run_kind == _BLOCK:
         return 0, ((block.outer_count - 1) * layout.rows_per_index + offsets[-1]) * stride + block.column_count
     if run_kind == _INDEX:
@@ -97,8 +95,9 @@ def _run(index, row, block, layout, run_kind):
 @inner_kernel
 def correlate_block(planes, planes_at, results, block, layout, job):
     """Computes all planes of results of one output phase, run by run."""
-    offsets, distance, run_kind, pair = layout.row_offsets, job.distance, job.run_kind, job.pair
-    weight_at = job.weight_at
+    # Fields are read once: each reading of an array from a record counts its references.
+    distance, run_kind, taps, pair, weight_at = job.distance, job.run_kind, job.taps, job.pair, job.weight_at
+    offsets, values, rows = layout.row_offsets, results.values, results.rows
     plane = 0
     for count in job.runs:
         for index in range(1 if run_kind == _BLOCK else block.outer_count):
@@ -106,27 +105,27 @@ def correlate_block(planes, planes_at, results, block, layout, job):
                 continue  # computed as the second of a pair
             paired = distance > 0 and index + distance < block.outer_count
             for row in range(1 if run_kind else len(offsets)):
-                at, length = _run(index, row, block, layout, run_kind)
+                at, length = _run(index, row, block, offsets, layout, run_kind)
                 to, pair_stride = at, distance * layout.rows_per_index * layout.row_stride
                 if results.is_target:
                     number = (block.outer + index) * len(offsets) + row
-                    to = results.rows[number] * results.row_size
+                    to = rows[number] * results.row_size
                     if paired:
-                        pair_stride = results.rows[number + distance * len(offsets)] * results.row_size - to
+                        pair_stride = rows[number + distance * len(offsets)] * results.row_size - to
                 to += results.origin + plane * results.plane_stride
                 if paired:
-                    _sum_pair(planes, planes_at + at, results.values, to, pair_stride, length, pair)
+                    _sum_pair(planes, planes_at + at, values, to, pair_stride, length, pair)
                 else:
                     sum_taps(
                         planes,
                         planes_at + at,
-                        results.values,
+                        values,
                         to,
                         results.plane_stride,
                         length,
-                        job.taps,
+                        taps,
                         weight_at,
                         count,
                     )
-        weight_at += job.taps.tap_count * count
+        weight_at += taps.tap_count * count
         plane += count

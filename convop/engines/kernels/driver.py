@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
-
-from ...threads.compiled import inlined
+from ...threads.compiled import inlined, uncached_kernel
 from ...threads.llvm import atomic_fetch_add
 from .planes import block_of
 from .records import PairTaps, Taps, Workspace
@@ -31,7 +29,7 @@ def block_loop(process: Callable[..., None]) -> Any:
     """
     body = inlined(process)
 
-    @njit(nogil=True, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+    @uncached_kernel
     def loop(counter, items, plan, operands):
         worker = atomic_fetch_add(counter[8:])
         spaces = operands.workspace

@@ -61,12 +61,12 @@ def _gather_plane(source, base, reading, phases, block, plane, layout):
     right = max(left, min(stop - column, width))
     components = reading.components
     stride = reading.step * components
-    edges = reading.edges[phase]
+    edges, rows = reading.edges[phase], reading.rows[lead]
     start = (reading.start[phase] + (column + left) * reading.step) * components
     first_row = block.outer * layout.rows_per_index
     for r in range(block.outer_count * layout.rows_per_index):
         row = plane[r * layout.row_stride : r * layout.row_stride + width]
-        at = reading.rows[lead, first_row + r]
+        at = rows[first_row + r]
         if at < 0:
             row[:] = 0
             continue
@@ -95,7 +95,9 @@ def scatter(planes, layout, phase_number, writing, target, block):
     """Writes the planes of one output phase: rows beyond the ends of the leading axes go to the halo rows."""
     lead, phase = divmod(phase_number, len(writing.start))
     components, row_size = writing.components, writing.row_size
-    halo_row_size = (target.halo_columns.shape[1] > 0) * components
+    rows, offsets = writing.rows[lead], layout.row_offsets
+    values, halo_rows, halo_columns = target.values, target.halo_rows, target.halo_columns
+    halo_row_size = (halo_columns.shape[1] > 0) * components
     plane = 0
     for c in range(writing.channels):
         channel = block.stack * writing.channels + c
@@ -104,20 +106,20 @@ def scatter(planes, layout, phase_number, writing, target, block):
             halo_base = channel * writing.halo_row_count * row_size * components + component
             halo_row = channel * (writing.row_count + writing.halo_row_count)
             for i in range(block.outer_count):
-                for k in range(len(layout.row_offsets)):
-                    row = writing.rows[lead, (block.outer + i) * len(layout.row_offsets) + k]
+                for k in range(len(offsets)):
+                    row = rows[(block.outer + i) * len(offsets) + k]
                     if row < 0:
                         continue
                     at = plane * layout.plane_stride
-                    at += (i * layout.rows_per_index + layout.row_offsets[k]) * layout.row_stride
+                    at += (i * layout.rows_per_index + offsets[k]) * layout.row_stride
                     results = planes[at : at + block.column_count]
-                    halo = target.halo_columns[(halo_row + row) * halo_row_size + component * (halo_row_size > 0)]
+                    halo = halo_columns[(halo_row + row) * halo_row_size + component * (halo_row_size > 0)]
                     if row < writing.row_count:
                         to = base + row * row_size * components
-                        _scatter_row(results, target.values, to, writing, phase, block.column, halo)
+                        _scatter_row(results, values, to, writing, phase, block.column, halo)
                     else:
                         to = halo_base + (row - writing.row_count) * row_size * components
-                        _scatter_row(results, target.halo_rows, to, writing, phase, block.column, halo)
+                        _scatter_row(results, halo_rows, to, writing, phase, block.column, halo)
             plane += 1
 
 
