@@ -1,0 +1,46 @@
+"""The atomic counter that hands out items of work."""
+
+import threading
+
+import numpy as np
+from llvmlite import ir
+from numba import njit
+
+from convop.threads.llvm import atomic_fetch_add, integer_constant
+
+
+@njit(nogil=True)
+def take(counter):
+    return atomic_fetch_add(counter)
+
+
+@njit(nogil=True)
+def take_many(counter, taken):
+    for i in range(len(taken)):
+        taken[i] = atomic_fetch_add(counter)
+
+
+def test_atomic_fetch_add_returns_the_old_value_and_adds_one_to_the_first_element():
+    counter = np.array([5, 100, -1])
+    assert [take(counter), take(counter)] == [5, 6]
+    assert counter.tolist() == [7, 100, -1]
+    assert take(counter[1:]) == 100
+    assert counter.tolist() == [7, 101, -1]
+
+
+def test_atomic_fetch_add_gives_every_thread_numbers_of_its_own():
+    counter, taken = np.zeros(1, np.int64), np.zeros((4, 200_000), np.int64)
+    take_many(counter, taken[0, :0])  # compiled
+    threads = [threading.Thread(target=take_many, args=(counter, row)) for row in taken]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counter[0] == taken.size
+    np.testing.assert_array_equal(np.sort(taken, axis=None), np.arange(taken.size))
+    assert (np.diff(taken, axis=1) > 0).all()
+
+
+def test_integer_constant_has_64_bits():
+    assert str(integer_constant(-3)) == "i64 -3"
+    assert integer_constant(2**40).type == ir.IntType(64)
