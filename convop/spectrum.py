@@ -92,7 +92,7 @@ def singular_values(A: Any, k: int | None = None, which: str = "LM") -> Array:
         k = integer("k", k)
         if not 1 <= k <= smaller:
             raise ValueError(f"k must be from 1 to {smaller}, the smaller side of the operator; got {k}")
-    if k is None or k == smaller or dense.dense_is_cheap(A) or (2 * k > smaller and smaller <= dense.DENSE_SIDE):
+    if k is None or (2 * k > smaller and smaller <= dense.DENSE_SIDE):
         return _select(dense.all_values(A), smaller if k is None else k, which)
     return _some_values(A, k, which)[0]
 
@@ -374,21 +374,17 @@ def _select(values: Array, k: int, which: str) -> Array:
 
 
 def _some_values(A: Any, k: int, which: str) -> tuple[Array, float]:
-    """Returns the k largest or smallest values by iterations, and the size below which they are not resolved.
+    """Returns the k largest or smallest values, and the size below which they are not resolved.
 
     Iterations that start from one vector find a multiple value once. Groups of channels may have equal values, so each
     group is decomposed by itself.
     """
+    if k >= min(A.shape) or dense.dense_is_cheap(A):
+        return _select(dense.all_values(A), k, which), 0.0
     if isinstance(A, Conv | ConvTranspose) and A.spec.groups > 1:
-        found = [_some_of_group(group, k, which) for group in split_groups(A)]
+        found = [_some_values(group, k, which) for group in split_groups(A)]
         values = np.sort(np.concatenate([values for values, _ in found]))[::-1]
         return _select(values, k, which), max(resolution for _, resolution in found)
     if which == "LM":
         return largest_by_arpack(dense.as_double(A), k), 0.0
     return smallest_values(A, k, preconditioner)
-
-
-def _some_of_group(group: Conv, k: int, which: str) -> tuple[Array, float]:
-    if k >= min(group.shape) or dense.dense_is_cheap(group):
-        return _select(dense.all_values(group), k, which), 0.0
-    return _some_values(group, k, which)

@@ -31,6 +31,7 @@ class _Convolution(SpecOperator):
 
     _DEFAULT_NAME: ClassVar[str]
     _IS_TRANSPOSE: ClassVar[bool]
+    _OPPOSITE: ClassVar[type[_Convolution]]  # the type of the operator in the other direction
 
     def _make_engine(self, like: Engine | None) -> Engine:
         spec, taps = self._spec, self._taps()
@@ -92,11 +93,6 @@ class _Convolution(SpecOperator):
             raise ValueError(f"kernel must keep the shape {self._array.shape}, got {taps.shape}")
         return self._with_array(taps)
 
-    @staticmethod
-    def _opposite() -> type[_Convolution]:
-        """Returns the type of the operator in the other direction."""
-        raise NotImplementedError
-
     def _transpose(self) -> Any:
         return self._reverse_direction(self._array)
 
@@ -105,7 +101,7 @@ class _Convolution(SpecOperator):
 
     def _reverse_direction(self, kernel: Array) -> _Convolution:
         """Returns the operator of a kernel in the other direction, with this engine if its taps are the same."""
-        kind = self._opposite()
+        kind = self._OPPOSITE
         has_same_taps = kernel.dtype.kind != "c" or kernel is not self._array
         ready, like = (self._engine, None) if has_same_taps else (None, self._engine)
         return kind.__new__(kind)._set_up(
@@ -231,10 +227,6 @@ class Conv(_Convolution):
         )
         self._set_up(spec, readonly_copy(taps), boolean("flip", flip), engine, name)
 
-    @staticmethod
-    def _opposite() -> type[_Convolution]:
-        return ConvTranspose
-
     def _sparse(self, format: str) -> Any:
         return convert(build(self._spec, self._taps()), format)
 
@@ -318,13 +310,12 @@ class ConvTranspose(_Convolution):
         )
         self._set_up(spec, readonly_copy(taps), boolean("flip", flip), engine, name)
 
-    @staticmethod
-    def _opposite() -> type[_Convolution]:
-        return Conv
-
     def _sparse(self, format: str) -> Any:
         kernel = self._taps().conj()  # not flipped
         return transposed_csr(build(self._spec, kernel), format)
+
+
+Conv._OPPOSITE, ConvTranspose._OPPOSITE = ConvTranspose, Conv
 
 
 def require_convolution(A: object) -> Conv | ConvTranspose:
