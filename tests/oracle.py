@@ -1,6 +1,6 @@
-"""The matrix of a convolution by plain loops from the definition. It shares no code with the package.
+"""The oracle: the matrix of a convolution by plain loops from the definition. It shares no code with the package.
 
-Everything here is as slow and as literal as it can be, so that it can be checked by reading:
+The code is slow and literal, so that a reader can check it:
 
     y[co, o] = sum over ci, t of K[co, ci, t] * x[ci, o*stride + t*dilation - lo]
 
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def extended_index(i, n, mode):
-    """The input index read at position `i` of an axis of length `n`, or None. One step at a time."""
+    """Returns the input index read at position `i` of an axis of length `n`, or None, by one mirror or period at a time."""
     if mode == "zeros":
         return i if 0 <= i < n else None
     if mode == "replicate":
@@ -26,7 +26,7 @@ def extended_index(i, n, mode):
         return i
     if n == 1:
         return 0
-    while not 0 <= i < n:  # mirror at the end that was passed, until we are inside
+    while not 0 <= i < n:  # mirror at the end that was passed, until the index is inside
         if mode == "reflect":
             i = -i if i < 0 else 2 * (n - 1) - i
         elif mode == "symmetric":
@@ -37,6 +37,7 @@ def extended_index(i, n, mode):
 
 
 def resolve_padding(padding, space, taps, stride, dilation):
+    """Returns one pair (lo, hi) per axis."""
     if isinstance(padding, int):
         return [(padding, padding)] * len(space)
     if isinstance(padding, str):
@@ -66,7 +67,7 @@ def dense_matrix(
     padding_mode="zeros",
     flip=False,
 ):
-    """The dense matrix and the shape of the output."""
+    """Returns the dense matrix and the shape of the output."""
     kernel = np.asarray(kernel)
     if kernel.dtype.kind in "bui":
         kernel = kernel.astype(float)
@@ -107,6 +108,6 @@ def dense_matrix(
 
 
 def structure(input_shape, kernel_shape, **parameters):
-    """Boolean matrix of the entries that at least one tap meets, whatever its value."""
+    """Returns the boolean matrix of the entries that at least one tap contributes to, whatever its value."""
     matrix, _ = dense_matrix(np.ones(kernel_shape), input_shape, **parameters)
     return matrix != 0

@@ -1,4 +1,4 @@
-"""Random geometries and kernels, small enough for the plain loops of the oracle."""
+"""Hypothesis strategies: random geometries and kernels, small enough for the plain loops of the oracle."""
 
 import math
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Case:
 
 @st.composite
 def paddings(draw, space, taps, dilation):
-    """Named, or one pair an axis: negative ones, ones wider than the axis, and always room for the kernel."""
+    """A named padding or one pair per axis: negative, wider than the axis, but never too small for the kernel."""
     if draw(st.integers(0, 3)) == 0:
         return draw(st.sampled_from(("same", "full")))
     pairs = []
@@ -42,12 +42,12 @@ def paddings(draw, space, taps, dilation):
 
 @st.composite
 def cases(draw, dtypes=DTYPES, values="integers"):
-    """Kernels of small integers, with which every sum is exact; or of normal numbers."""
+    """Cases with kernels of small integers, for which every sum is exact, or of normal numbers."""
     ndim = draw(st.integers(1, 4))
     longest = LONGEST[ndim]
     sizes = st.integers(1, longest)
     space = tuple(draw(sizes) for _ in range(ndim))
-    taps = tuple(draw(st.integers(1, longest - (ndim > 2))) for _ in range(ndim))  # wider than the input, too
+    taps = tuple(draw(st.integers(1, longest - (ndim > 2))) for _ in range(ndim))  # possibly wider than the input
     stride = tuple(draw(st.integers(1, 3)) for _ in range(ndim))
     dilation = tuple(draw(st.integers(1, 3)) for _ in range(ndim))
     parameters = {

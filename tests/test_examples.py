@@ -1,4 +1,4 @@
-"""The worked examples of the textbooks, as numbers that must come out exactly."""
+"""Worked examples of textbooks, whose numbers have to be reproduced exactly."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ K = np.array([[1.0, 2.0], [3.0, 4.0]])
 
 
 def trans_conv(x, k):
-    """Transposed convolution as broadcasting, stride 1."""
+    """Returns the transposed convolution of stride 1, by broadcasting."""
     (h, w), (kh, kw) = x.shape, k.shape
     y = np.zeros((h + kh - 1, w + kw - 1))
     for i in range(h):
@@ -21,6 +21,7 @@ def trans_conv(x, k):
 
 
 def corr2d(x, k):
+    """Returns the cross-correlation of stride 1, by sums over windows."""
     (h, w), (kh, kw) = x.shape, k.shape
     return np.array([[(x[i : i + kh, j : j + kw] * k).sum() for j in range(w - kw + 1)] for i in range(h - kh + 1)])
 
@@ -36,14 +37,14 @@ def corr2d(x, k):
         (X, K, {"stride": 2}, [[0, 0, 1, 2], [0, 0, 3, 4], [2, 4, 3, 6], [6, 8, 9, 12]]),
     ],
 )
-def test_transposed_convolution(x, k, parameters, expected):
+def test_transposed_convolution_of_2x2_image(x, k, parameters, expected):
     y = ConvTranspose(k, x.shape, **parameters) @ x
     assert_array_equal(y, np.array(expected, dtype=float), strict=True)
     if not parameters:
         assert_array_equal(trans_conv(x, k), y)
 
 
-def test_channels_come_back_to_their_shape():
+def test_transpose_restores_shape_with_channels():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((10, 16, 16))
     f = Conv(rng.standard_normal((20, 10, 5, 5)), x.shape, padding=2, stride=3)
@@ -76,7 +77,7 @@ def test_channels_come_back_to_their_shape():
         ),
     ],
 )
-def test_the_matrix(k, matrix, image):
+def test_matrix_of_2x2_kernel_on_3x3_image(k, matrix, image):
     W = kernel2matrix(k, (3, 3))
     assert_array_equal(W.toarray(), np.array(matrix, dtype=float), strict=True)
     assert W.nnz == 16
@@ -91,7 +92,7 @@ def test_the_matrix(k, matrix, image):
     assert not np.array_equal(z, x)  # the transpose is not the inverse
 
 
-def test_one_dimension():
+def test_matrix_of_signal():
     w1, w2, w3 = 2.0, 3.0, 5.0
     C = kernel2matrix([w1, w2, w3], 5)
     assert_array_equal(C.toarray(), [[w1, w2, w3, 0, 0], [0, w1, w2, w3, 0], [0, 0, w1, w2, w3]])
@@ -103,7 +104,7 @@ def test_one_dimension():
 @pytest.mark.parametrize("s", [1, 2, 3])
 @pytest.mark.parametrize("d", [1, 2])
 @pytest.mark.parametrize("p", [0, 1, 2])
-def test_sizes(n, k, s, d, p):
+def test_output_sizes_follow_formula(n, k, s, d, p):
     if n + 2 * p < d * (k - 1) + 1:
         with pytest.raises(ValueError, match="does not fit"):
             ConvSpec((n,), (k,), stride=s, padding=p, dilation=d)
@@ -117,12 +118,12 @@ def test_sizes(n, k, s, d, p):
 
 
 @pytest.mark.parametrize(("k", "s", "p", "op", "size"), [(3, 1, 0, 0, 4), (3, 1, 1, 0, 2), (3, 2, 1, 1, 4)])
-def test_sizes_of_transposes_of_2x2(k, s, p, op, size):
+def test_output_sizes_of_transposes_of_2x2_image(k, s, p, op, size):
     T = ConvTranspose(np.ones((k, k)), (2, 2), stride=s, padding=p, output_padding=op)
     assert T.dimsd == (size, size)
 
 
-def test_ambiguity():
+def test_output_padding_and_output_shape_resolve_ambiguous_sizes():
     assert ConvSpec((7,), (3,), stride=2, padding=1).output_shape == (4,)
     assert ConvSpec((8,), (3,), stride=2, padding=1).output_shape == (4,)
     for op, size in ((0, 7), (1, 8)):
@@ -138,26 +139,26 @@ def test_ambiguity():
 @pytest.mark.parametrize("s", [1, 2, 3])
 @pytest.mark.parametrize("d", [1, 2])
 @pytest.mark.parametrize("p", [0, 1, 2, 4, 5])
-def test_transposed_convolution_is_a_convolution(k, s, d, p):
-    """Zeros between the inputs, padding d(k-1) - p (which crops where it is negative), the kernel flipped."""
+def test_transposed_convolution_is_convolution_of_upsampled_input(k, s, d, p):
+    """Of the input with zeros in between, with padding d(k-1) - p (negative padding crops) and the kernel flipped."""
     rng = np.random.default_rng(0)
     kernel, x = rng.integers(-9, 10, (k, k)), rng.integers(-9, 10, (6, 7))
-    stuffed = np.zeros((5 * s + 1, 6 * s + 1))
-    stuffed[::s, ::s] = x
+    upsampled = np.zeros((5 * s + 1, 6 * s + 1))
+    upsampled[::s, ::s] = x
     if (5 * s + 1) + 2 * (d * (k - 1) - p) < d * (k - 1) + 1:
         with pytest.raises(ValueError, match="crops it away"):
             ConvTranspose(kernel, x.shape, stride=s, padding=p, dilation=d)
         return
-    expected = Conv(kernel, stuffed.shape, padding=d * (k - 1) - p, dilation=d, flip=True) @ stuffed
+    expected = Conv(kernel, upsampled.shape, padding=d * (k - 1) - p, dilation=d, flip=True) @ upsampled
     assert_array_equal(ConvTranspose(kernel, x.shape, stride=s, padding=p, dilation=d) @ x, expected)
 
 
-def test_all_ones_upsampling():
+def test_upsampling_by_kernel_of_ones():
     y = ConvTranspose(np.ones((4, 4)), (2, 2), stride=2, padding=1) @ np.ones((2, 2))
     assert_array_equal(y, [[1, 2, 2, 1], [2, 4, 4, 2], [2, 4, 4, 2], [1, 2, 2, 1]])
 
 
-def test_backpropagation_swaps_the_passes():
+def test_gradient_is_transposed_convolution():
     """For L = <y_bar, W x> the gradient is W^T y_bar, here by central differences, exact for a linear L."""
     rng = np.random.default_rng(0)
     A = Conv(rng.integers(-3, 4, (2, 3, 3, 3)), (3, 5, 5), stride=2, padding=1)

@@ -1,4 +1,4 @@
-"""The oracle decides what is right, so it is itself held against NumPy's own padding and correlation."""
+"""The oracle, which all other tests trust, agrees with NumPy's padding and correlation."""
 
 import numpy as np
 import oracle
@@ -17,7 +17,7 @@ NUMPY_MODE = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
-def test_extension_is_numpys(mode, n):
+def test_extended_index_agrees_with_numpy_pad(mode, n):
     x = np.arange(1, n + 1)
     for width in range(3 * n + 2):
         padded = np.pad(x, width, mode=NUMPY_MODE[mode])
@@ -26,7 +26,7 @@ def test_extension_is_numpys(mode, n):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_matrix_is_padding_and_windows(mode):
+def test_dense_matrix_agrees_with_numpy_windows(mode):
     rng = np.random.default_rng(0)
     x, kernel = rng.integers(-9, 10, (5, 6)), rng.integers(-9, 10, (3, 2))
     windows = sliding_window_view(np.pad(x, ((2, 1), (0, 3)), mode=NUMPY_MODE[mode]), (5, 2))[::2, ::3, ::2]

@@ -1,4 +1,4 @@
-"""What an engine is: one way to apply the map of a spec and a kernel, forward and adjoint."""
+"""The protocol of an engine: an algorithm that applies the map of a spec and a kernel, forward and adjoint."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["Engine"]
 
 
 class Engine(Protocol):
-    """The map of a spec and a kernel, with whatever can be prepared once held ready.
+    """The map of a spec and a kernel, and everything that is prepared once for it.
 
     Engines are made as ``SomeEngine(spec, kernel)``, the kernel in the dtype of the map and not flipped.
-    They hold no state that a call changes visibly: one engine may be used by several threads at once.
+    Calls do not change their results: several threads may use one engine at once.
     """
 
     name: str
@@ -24,7 +24,7 @@ class Engine(Protocol):
         Parameters
         ----------
         x : ndarray of shape ``(columns,)`` or ``(columns, P)``
-            One input or P of them, any memory order, of the kernel's dtype or wider. Never written to.
+            One input or P inputs, in any memory order, of the kernel's dtype or wider. Never written to.
 
         Returns
         -------
@@ -45,12 +45,12 @@ class Engine(Protocol):
         """
 
     def with_kernel(self, kernel: Array) -> Engine:
-        """The engine of the same spec and another kernel; what does not depend on values is shared.
+        """The engine of the same spec and another kernel, which shares everything that does not depend on values.
 
         Parameters
         ----------
         kernel : ndarray
-            New taps, of the shape of the old.
+            New taps, of the same shape.
 
         Returns
         -------

@@ -1,1 +1,1 @@
-"""Shapes of a convolution, in integers only: arguments, the table of an axis, `ConvSpec`."""
+"""Geometry of a convolution: arguments, source and gather tables of an axis, extension and fold, `ConvSpec`."""

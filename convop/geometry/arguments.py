@@ -1,4 +1,4 @@
-"""What users write for sizes, strides and paddings, made into one number or pair per axis, or refused."""
+"""Validation of users' arguments: sizes, strides and paddings become one number or pair per axis, or an error."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Padding: TypeAlias = int | str | Sequence[int] | Sequence[tuple[int, int]]
 
 
 def integer(name: str, value: object) -> int:
-    """An int from anything that is an integer; bools are not."""
+    """An int from any integer; bools are refused."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be an integer, got the bool {value!r}")
     try:
@@ -41,14 +41,14 @@ def integer(name: str, value: object) -> int:
 
 
 def boolean(name: str, value: object) -> bool:
-    """True or False, and nothing that is merely taken for one."""
+    """A bool from a bool of Python or NumPy; other values are refused."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name} must be True or False, got {value!r}")
     return bool(value)
 
 
 def at_least_one(name: str, value: object) -> int:
-    """A count that is not zero."""
+    """An integer that is at least 1."""
     count = integer(name, value)
     if count < 1:
         raise ValueError(f"{name} must be at least 1, got {value!r}")
@@ -56,7 +56,7 @@ def at_least_one(name: str, value: object) -> int:
 
 
 def number(name: str, value: Any) -> float:
-    """A float from anything that is a real number; bools and text are not."""
+    """A float from any real number; bools and text are refused."""
     if not isinstance(value, bool | np.bool_ | str | bytes) and getattr(value, "shape", ()) == ():
         try:
             return float(value)
@@ -66,34 +66,34 @@ def number(name: str, value: Any) -> float:
 
 
 def positive(name: str, value: Any) -> float:
-    """A number that is positive and finite."""
-    found = number(name, value)
-    if not 0 < found < math.inf:
+    """A float that is positive and finite."""
+    result = number(name, value)
+    if not 0 < result < math.inf:
         raise ValueError(f"{name} must be positive and finite, got {value!r}")
-    return found
+    return result
 
 
 def one_of(name: str, value: object, choices: Iterable[str]) -> str:
-    """One of some words."""
+    """A string that is one of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(choices)}; got {value!r}")
     return value
 
 
 def _is_sequence(value: object) -> bool:
-    """Whether a value stands for several; an array without axes has `__iter__` and does not."""
+    """Whether a value has elements; an array without axes has `__iter__`, but none."""
     return hasattr(value, "__iter__") and getattr(value, "shape", None) != ()
 
 
 def _integers(name: str, value: Any) -> tuple[int, ...]:
-    """A tuple of ints from an int or any sequence of them."""
+    """A tuple of ints from an int or any sequence of ints."""
     if isinstance(value, str | bytes) or not _is_sequence(value):
         return (integer(name, value),)
     return tuple(integer(name, v) for v in value)
 
 
 def sizes(name: str, value: object) -> tuple[int, ...]:
-    """A shape: at least one axis, all sizes at least 1."""
+    """A shape of at least one axis, with sizes of at least 1."""
     shape = _integers(name, value)
     if not shape or min(shape) < 1:
         raise ValueError(f"{name} must have at least one axis and sizes of at least 1, got {shape}")
@@ -113,7 +113,7 @@ def spatial_dimensions(inputs: tuple[int, ...], kernel: tuple[int, ...]) -> int:
 
 
 def per_axis(name: str, value: object, ndim: int, *, least: int = 1) -> tuple[int, ...]:
-    """One integer per spatial axis from one for all or a sequence."""
+    """One integer per spatial axis, from one integer for all axes or a sequence."""
     values = _integers(name, value)
     if len(values) == 1 and not _is_sequence(value):
         values = values * ndim
@@ -131,7 +131,7 @@ def paddings(
     strides: tuple[int, ...],
     dilations: tuple[int, ...],
 ) -> tuple[tuple[int, int], ...]:
-    """One ``(lo, hi)`` pair per spatial axis from any way of writing a padding."""
+    """One ``(lo, hi)`` pair per spatial axis, from a padding in any of its forms."""
     ndim = len(space)
     if isinstance(padding, str):
         if padding not in NAMED_PADDINGS:
@@ -151,6 +151,7 @@ def paddings(
 
 
 def _pair(value: object) -> tuple[int, int]:
+    """The padding of one axis, from an int for both ends or a pair."""
     ends = _integers("padding", value)
     if len(ends) == 1 and not _is_sequence(value):
         return ends[0], ends[0]
@@ -160,10 +161,11 @@ def _pair(value: object) -> tuple[int, int]:
 
 
 def _named_padding(name: str, n: int, k: int, s: int, d: int) -> tuple[int, int]:
-    reach = d * (k - 1)
+    """The padding "valid", "full" or "same" of one axis, for n inputs, k taps, stride s and dilation d."""
+    halo = d * (k - 1)
     if name == "valid":
         return 0, 0
     if name == "full":
-        return reach, reach
-    total = max(0, (-(-n // s) - 1) * s + reach + 1 - n)
+        return halo, halo
+    total = max(0, (-(-n // s) - 1) * s + halo + 1 - n)
     return total // 2, total - total // 2

@@ -1,4 +1,4 @@
-"""The geometry of a convolution, validated once: shapes, axes and sizes. Integers only, no values."""
+"""`ConvSpec`: the validated geometry of a convolution, its shapes, axes and sizes. Integers only."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from .axis import PADDING_MODES, Axis
 
 __all__ = ["ConvSpec"]
 
-# Positions o*s + t*d - lo are computed in int64; this bound keeps every sum of two of them inside it.
+# Positions o*s + t*d - lo are computed in int64; this bound keeps every sum of two of them in range.
 _LARGEST_EXTENT = 2**61
 
 
 @dataclass(frozen=True, init=False, repr=False)
 class ConvSpec:
-    """Geometry of a convolution, validated once: what is read where, and how large everything is.
+    """Geometry of a convolution, validated once: which inputs every output reads, and the size of the matrix.
 
     Parameters
     ----------
@@ -32,21 +32,21 @@ class ConvSpec:
         Shape of the kernel: ``(*taps)`` for an input without channels, or
         ``(c_out, c_in/groups, *taps)`` for one with channels.
     stride, dilation : int or sequence of int
-        One for all spatial axes, or one per axis; at least 1.
+        One number for all spatial axes, or one per axis; at least 1.
     padding : int, sequence or {"valid", "same", "full"}
-        One int for all, one per axis, or one ``(lo, hi)`` pair per axis. Negative numbers crop.
+        One int for all axes, one per axis, or one ``(lo, hi)`` pair per axis. Negative numbers crop.
         ``"same"`` gives ``ceil(n/stride)`` outputs and puts the odd element at the end; ``"full"`` reads
         every position that any tap meets.
     groups : int
         Groups of channels that do not mix; divides ``c_in`` and ``c_out``.
     padding_mode : {"zeros", "circular", "reflect", "symmetric", "replicate"}
-        What lies beyond the ends of an axis, as :func:`numpy.pad` has them (constant, wrap, reflect,
-        symmetric, edge).
+        Values beyond the ends of an axis; :func:`numpy.pad` calls them constant, wrap, reflect,
+        symmetric and edge.
 
     Raises
     ------
     ValueError, TypeError
-        For a geometry that does not exist; the message names the argument, what was got and expected.
+        For an impossible geometry; the message names the argument, the value and the expected value.
 
     See Also
     --------
@@ -63,8 +63,8 @@ class ConvSpec:
 
     Notes
     -----
-    Named and abbreviated parameters are resolved, and specs compared by what they stand for: ``padding="same"``
-    equals the pairs that it means.
+    Named and abbreviated parameters are resolved, and specs compared by the resolved values: ``padding="same"``
+    equals the pairs that it stands for.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class ConvSpec:
         padding_mode = one_of("padding_mode", padding_mode, PADDING_MODES)
         space, taps = inputs[-ndim:], kernel[-ndim:]
         pads = paddings(padding, space, taps, strides, dilations)
-        set_field = object.__setattr__  # the dataclass is frozen for everyone else
+        set_field = object.__setattr__  # the dataclass is frozen
         set_field(self, "input_shape", inputs)
         set_field(self, "kernel_shape", kernel)
         set_field(self, "stride", strides)
@@ -147,7 +147,7 @@ class ConvSpec:
 
     @cached_property
     def nnz(self) -> int:
-        """Entries the matrix stores, exactly, without building it.
+        """Number of entries that the matrix stores, exact and without building it.
 
         Taps of a row that read the same input merge; since rows are outer products over the axes,
         ``nnz = c_out * (c_in/groups) * prod_axis sum_o unique(source[o, :])``. Zeros of the kernel are
@@ -166,7 +166,7 @@ class ConvSpec:
         Parameters
         ----------
         dtype : dtype_like
-            Type of the values.
+            Dtype of the values.
 
         Returns
         -------
@@ -175,7 +175,7 @@ class ConvSpec:
         Raises
         ------
         TypeError
-            For a dtype that no matrix has.
+            If `dtype` is not one of float32, float64, complex64 and complex128.
 
         Examples
         --------
@@ -186,7 +186,7 @@ class ConvSpec:
         return self.nnz * (as_dtype("dtype", dtype).itemsize + index) + (self.shape[0] + 1) * index
 
     def parameters(self) -> dict[str, Any]:
-        """Keyword parameters, resolved, as :class:`ConvSpec` and the operators take them."""
+        """The resolved keyword parameters of :class:`ConvSpec` and of the operators."""
         return {
             "stride": self.stride,
             "padding": self.padding,

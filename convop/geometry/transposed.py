@@ -1,4 +1,4 @@
-"""The geometry of a transposed convolution: the convolution that it is the transpose of."""
+"""The geometry of a transposed convolution, as the spec of the convolution whose transpose it is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .spec import ConvSpec
 
 __all__ = ["transposed_spec"]
 
-# Errors list up to so many shapes one by one.
+# Errors list up to this number of shapes; above it, the ranges of their sizes.
 _LISTED_SHAPES = 100
 
 
@@ -26,10 +26,10 @@ def transposed_spec(
     groups: int = 1,
     padding_mode: str = "zeros",
 ) -> ConvSpec:
-    """The convolution whose transpose takes `input_shape` to the wanted output.
+    """The spec of the convolution whose transpose takes `input_shape` to the wanted output.
 
-    With a stride ``s``, ``s`` input sizes of a convolution have one output size, so the transpose must be told
-    which of them it returns to: the smallest, plus `output_padding`; or `output_shape` itself.
+    With a stride ``s``, ``s`` input sizes of a convolution have the same output size, so the size of the transpose's
+    output has to be given: as the smallest plus `output_padding`, or as `output_shape`.
 
     Parameters
     ----------
@@ -38,21 +38,21 @@ def transposed_spec(
     kernel_shape : tuple of int
         ``(*taps)`` or, in PyTorch's layout, ``(c_in, c_out/groups, *taps)``.
     stride, padding, dilation, groups, padding_mode
-        Those of the convolution, as in :class:`ConvSpec`.
+        Parameters of the convolution, as in :class:`ConvSpec`.
     output_padding : int or sequence of int
         Elements added at the end of each spatial axis, fewer than its stride or its dilation.
     output_shape : int or sequence of int, optional
-        Output of the transposed convolution, with its channels; in place of `output_padding`.
+        Output of the transposed convolution, with its channels; instead of `output_padding`.
 
     Returns
     -------
     ConvSpec
-        With the transpose's output as its input.
+        Its input is the transpose's output.
 
     Raises
     ------
     ValueError, TypeError
-        For a geometry that does not exist; a wrong `output_shape` is answered with the valid ones.
+        For an impossible geometry; the message about a wrong `output_shape` lists the valid shapes.
     """
     inputs = sizes("input_shape", input_shape)
     kernel = sizes("kernel_shape", kernel_shape)
@@ -89,7 +89,7 @@ def transposed_spec(
     if padding == "same":
         pads = paddings(padding, outputs, taps, strides, dilations)
     else:
-        # An extra element beyond the stride would make room for one more output of the convolution: crop it.
+        # An extra element beyond the stride would give the convolution one more output: crop it.
         pads = tuple((lo, hi - e // s * s) for (lo, hi), e, s in zip(pads, extra, strides, strict=True))
     return ConvSpec(
         (*front, *outputs),

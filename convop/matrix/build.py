@@ -1,7 +1,7 @@
-"""A spec and a kernel become a SciPy sparse matrix, straight from the axis tables in canonical CSR order.
+"""Builds the SciPy sparse matrix of a spec and a kernel from gather tables, directly in canonical CSR order.
 
-No global sort and no COO detour: column order is lexicographic, every axis table is sorted by source, so the
-outer product of the tables over the axes is sorted too, with every entry present once.
+There is no global sort and no COO matrix in between: the column order is lexicographic and every gather table is sorted
+by source, so the outer product of the tables is sorted too, with every entry present once.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ __all__ = ["build", "kernel2matrix", "with_values"]
 
 Format: TypeAlias = Literal["csr", "csc", "coo", "bsr", "dia", "lil", "dok"]
 FORMATS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
-# those that CuPy makes of one in csr
+# Formats to which CuPy converts a CSR matrix.
 GPU_FORMATS = ("csr", "csc", "coo")
 
-# Bytes of a Python object and its place in a dict or list, for the two formats made of them.
+# Bytes of a Python object and its reference in a dict or list, for the formats "lil" and "dok".
 _OBJECT_NBYTES = 150
 
 
@@ -53,7 +53,7 @@ def kernel2matrix(
     ----------
     kernel : array_like
         Taps, shape ``(*taps)``, or ``(c_out, c_in/groups, *taps)`` for an input with channels. Not
-        flipped, as deep learning has it (cross-correlation). For an array of CuPy the matrix is built on the GPU.
+        flipped, as in deep learning (cross-correlation). For an array of CuPy the matrix is built on the GPU.
     input_shape : int or sequence of int
         ``(*space)`` or ``(c_in, *space)``.
     stride, padding, dilation, groups, padding_mode
@@ -63,7 +63,7 @@ def kernel2matrix(
     format : {"csr", "csc", "coo", "bsr", "dia", "lil", "dok"}
         Sparse format of the result; on the GPU "csr", "csc" or "coo".
     dtype : dtype_like, optional
-        float32, float64, complex64 or complex128. By default that of the kernel; integers and bools
+        float32, float64, complex64 or complex128. By default the dtype of the kernel; integers and bools
         become float64, float16 becomes float32.
 
     Returns
@@ -82,7 +82,7 @@ def kernel2matrix(
 
     Examples
     --------
-    The matrix of the textbooks:
+    The matrix of textbooks:
 
     >>> kernel2matrix([[1, 2], [3, 4]], (3, 3)).toarray()
     array([[1., 2., 0., 3., 4., 0., 0., 0., 0.],
@@ -90,7 +90,7 @@ def kernel2matrix(
            [0., 0., 0., 1., 2., 0., 3., 4., 0.],
            [0., 0., 0., 0., 1., 2., 0., 3., 4.]])
 
-    Three inputs in a ring, each output the sum of an input and its right neighbour:
+    Circular padding; each output is the sum of an input and its right neighbour:
 
     >>> kernel2matrix([1, 1], 3, padding=((0, 1),), padding_mode="circular").toarray()
     array([[1., 1., 0.],
@@ -112,7 +112,7 @@ def kernel2matrix(
 
 
 def checked_format(format: object, *, gpu: bool) -> str:
-    """A sparse format that there is on the CPU, or on the GPU."""
+    """The name of a sparse format that the CPU or the GPU has."""
     return one_of("format of a matrix on the GPU", format, GPU_FORMATS) if gpu else one_of("format", format, FORMATS)
 
 
@@ -158,7 +158,7 @@ def build(spec: ConvSpec, kernel: Array) -> sp.csr_array:
 
 
 def with_values(spec: ConvSpec, kernel: Array, indices: Array, indptr: Array) -> sp.csr_array:
-    """The matrix of a spec and a kernel on the structure of a matrix of that spec, which is shared.
+    """The matrix of a spec and a kernel that shares the structure of another matrix of the spec.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def with_values(spec: ConvSpec, kernel: Array, indices: Array, indptr: Array) ->
     kernel : ndarray
         Taps in the dtype of the matrix, not flipped.
     indices, indptr : ndarray
-        Of a matrix that `build` returned for `spec`.
+        Structure of a matrix that `build` returned for `spec`.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def with_values(spec: ConvSpec, kernel: Array, indices: Array, indptr: Array) ->
 
 
 def convert(matrix: sp.csr_array, format: str) -> Any:
-    """A canonical CSR matrix in another SciPy format, its memory checked first.
+    """A canonical CSR matrix in another SciPy format; the memory is checked first.
 
     Parameters
     ----------
@@ -216,14 +216,17 @@ def convert(matrix: sp.csr_array, format: str) -> Any:
         nbytes = nnz * (itemsize + 2 * index)
     memory.require(nbytes, f"the matrix in format {format!r}")
     with warnings.catch_warnings():
-        # Many diagonals are what was asked for.
+        # SciPy warns of many diagonals, which the caller wants.
         warnings.simplefilter("ignore", sp.SparseEfficiencyWarning)
         return matrix.asformat(format)
 
 
 def _without_unit_axes(spec: ConvSpec, kernel: Array) -> tuple[ConvSpec, Array]:
-    """The same matrix without axes of one input, one tap and one output, which would only make lines short."""
-    # An axis of one that is padded on one side and cropped on the other reads nothing, and stays.
+    """The spec and kernel of the same matrix without axes of one input, one tap and one output.
+
+    As the last axis, such an axis would make every run of the compiled loops short.
+    """
+    # An axis of one that is padded on one side and cropped on the other reads nothing, and is kept.
     kept = [a for a, axis in enumerate(spec.axes) if not axis.inputs == axis.taps == axis.outputs == axis.nnz == 1]
     if len(kept) == spec.ndim or not kept:
         return spec, kernel
@@ -238,7 +241,7 @@ def _without_unit_axes(spec: ConvSpec, kernel: Array) -> tuple[ConvSpec, Array]:
 def _require_memory(spec: ConvSpec, dtype: np.dtype[Any]) -> None:
     if max(spec.shape) >= 2**63:
         raise ValueError(f"a matrix of shape {spec.shape} is beyond 64-bit indices; use a smaller input_shape")
-    # Asking the system costs more than a small matrix. Rows and tables are checked first: for an absurd
+    # Reading the free memory takes longer than building a small matrix. Rows and tables are checked first: with a huge
     # padding even counting the entries takes long.
     tables = sum(axis.table_nbytes for axis in spec.axes)
     if max(spec.shape[0], tables // 8) > builders.SMALL:

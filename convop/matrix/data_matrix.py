@@ -1,4 +1,4 @@
-"""The same map the other way round: the matrix of an input, which multiplies the kernel."""
+"""The data matrix: the matrix of a fixed input, which multiplies the kernel (im2col, as a sparse matrix)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["block_diagonal", "group_matrices"]
 
 
 def group_matrices(spec: ConvSpec, x: Array, *, flip: bool) -> list[sp.csr_array]:
-    """For each group, the matrix that takes a kernel of one output channel to that channel of the output.
+    """For each group, the matrix that takes the kernel of an output channel to that channel of the output.
 
     Parameters
     ----------
@@ -27,12 +27,12 @@ def group_matrices(spec: ConvSpec, x: Array, *, flip: bool) -> list[sp.csr_array
     x : ndarray of shape ``spec.input_shape``
         The input.
     flip : bool
-        Whether the kernel is to be flipped in space.
+        Flip the kernel in space.
 
     Returns
     -------
     list of scipy.sparse.csr_array
-        Canonical, ``(outputs of a channel, c_in/groups * taps)``. A tap that reads nothing has no entry.
+        Canonical, ``(outputs of a channel, c_in/groups * taps)``. Taps that read padding by zeros have no entry.
 
     Raises
     ------
@@ -43,9 +43,9 @@ def group_matrices(spec: ConvSpec, x: Array, *, flip: bool) -> list[sp.csr_array
     taps = math.prod(axis.taps for axis in spec.axes)
     group_inputs = spec.c_in // spec.groups
     entries = outputs * taps * spec.c_in
-    # The matrices with their indices; while they are made the sources, and one group before it is compressed.
-    making = outputs * taps * (9 + 2 * group_inputs * (x.dtype.itemsize + 4))
-    memory.require(entries * (x.dtype.itemsize + 8) + making, f"the data matrix of {spec}")
+    # The matrices with their indices, and temporarily the sources and the uncompressed values of one group.
+    temporary = outputs * taps * (9 + 2 * group_inputs * (x.dtype.itemsize + 4))
+    memory.require(entries * (x.dtype.itemsize + 8) + temporary, f"the data matrix of {spec}")
     source, read = _sources(spec, flip)
     source = source.reshape(outputs, 1, taps)
     present = np.broadcast_to(read.reshape(outputs, 1, taps), (outputs, group_inputs, taps))
@@ -65,25 +65,25 @@ def group_matrices(spec: ConvSpec, x: Array, *, flip: bool) -> list[sp.csr_array
 
 
 def _sources(spec: ConvSpec, flip: bool) -> tuple[Ints, Array]:
-    """Flat input index that each output reads through each tap, ``(*outputs, *taps)``, and whether it does."""
+    """Flat input index that each output reads through each tap, ``(*outputs, *taps)``, and a mask, false where that is a zero."""
     ndim = spec.ndim
     tables = [axis.source() for axis in spec.axes]
     if flip:
         tables = [table[:, ::-1] for table in tables]
     sizes = [axis.inputs for axis in spec.axes]
 
-    def place(a: int, table: Array) -> Array:
+    def broadcast(a: int, table: Array) -> Array:
         shape = [1] * (2 * ndim)
         shape[a], shape[ndim + a] = table.shape
         return table.reshape(shape)
 
-    flat = reduce(np.add, (place(a, np.maximum(t, 0) * math.prod(sizes[a + 1 :])) for a, t in enumerate(tables)))
-    read = reduce(np.logical_and, (place(a, t >= 0) for a, t in enumerate(tables)))
+    flat = reduce(np.add, (broadcast(a, np.maximum(t, 0) * math.prod(sizes[a + 1 :])) for a, t in enumerate(tables)))
+    read = reduce(np.logical_and, (broadcast(a, t >= 0) for a, t in enumerate(tables)))
     return flat, read
 
 
 def block_diagonal(spec: ConvSpec, groups: list[sp.csr_array]) -> Any:
-    """The whole data matrix: the block of its group for every output channel, in canonical CSR.
+    """The whole data matrix in canonical CSR: its diagonal block for an output channel is the matrix of the group.
 
     Parameters
     ----------
