@@ -69,12 +69,9 @@ def test_pylops_is_imported_with_the_first_operator():
 IMPORTERS = {
     "numba": {
         "deconvnet/step_loops.py",
-        "matrix/loops.py",
-        "engines/kernels/planes.py",
-        "engines/kernels/columns.py",
-        "engines/kernels/sweeps.py",
         "engines/kernels/microkernels.py",
         "engines/kernels/butterflies.py",
+        "threads/compiled.py",
         "threads/fork_join.py",
         "threads/llvm.py",
     },
