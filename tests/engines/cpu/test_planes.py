@@ -1,12 +1,18 @@
 """Tables and results of a direction, on the example of `kernels.records`; and blocks that are taken from Python."""
 
+import numba
 import numpy as np
+import pytest
+import strategies
+from hypothesis import given, settings
 from numpy.testing import assert_array_equal
 
 from convop import ConvSpec
+from convop.engines import make
 from convop.engines.cpu.direct import DirectEngine
 from convop.engines.cpu.planes import BlockGeometry, Geometry, Result
 from convop.engines.kernels.records import Block
+from convop.threads import compiled
 
 EXAMPLE = ConvSpec(7, 3, stride=2, padding=1, padding_mode="reflect")
 DOUBLE = np.dtype(float)
@@ -141,3 +147,48 @@ def test_example_forward_and_adjoint_by_hand():
         c * y2 + a * y3 + c * y3,
         b * y3,
     ]
+
+
+def misaligned(x):
+    """Returns a copy that begins one byte after a boundary of its elements."""
+    memory = np.zeros(x.nbytes + 1, np.uint8)
+    copy = memory[1:].view(x.dtype).reshape(x.shape)
+    copy[...] = x
+    assert not copy.flags.aligned
+    return copy
+
+
+INPUTS = {
+    "contiguous": lambda x: x,
+    "Fortran order": np.asfortranarray,
+    "reversed": lambda x: x[::-1],
+    "strided": lambda x: np.repeat(x, 2, axis=1)[:, ::2],
+    "misaligned": misaligned,
+    "big endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "empty": lambda x: x[:, :0],
+    "single input": lambda x: x[:, 0],
+    "misaligned single input": lambda x: misaligned(x[:, 0]),
+}
+
+
+@pytest.mark.parametrize("name", ["direct", "gemm", "fft", "separable"])
+@settings(max_examples=40, deadline=None)
+@given(case=strategies.cases())
+def test_kernels_are_called_with_the_types_that_they_are_compiled_for(name, case):
+    """`call_typed` checks no types: a kernel would misread an array of another memory order or dtype."""
+    spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
+    types_by_name = {}
+
+    def checked(dispatcher, types, *arguments):
+        found = tuple(numba.typeof(argument) for argument in arguments)
+        assert types_by_name.setdefault((dispatcher, types), found) == found
+        return dispatcher(*arguments)
+
+    engine = make(name, spec, case.kernel)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiled, "call_typed", checked)
+        x, y = (np.ones((n, 3), case.kernel.dtype) for n in (spec.shape[1], spec.shape[0]))
+        expected = engine.forward(x)[:, 0], engine.adjoint(y)[:, 0]
+        for change in INPUTS.values():
+            for got, one in zip((engine.forward(change(x)), engine.adjoint(change(y))), expected, strict=True):
+                assert_array_equal(got, np.broadcast_to(one[:, None], got.shape) if got.ndim == 2 else one)

@@ -1,0 +1,191 @@
+"""Kernels on disk are never stale: their key sees every source that they may be made of."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import NamedTuple
+
+import numba
+import numpy as np
+import pytest
+
+import convop
+from convop.threads import compiled
+
+PACKAGE = Path(convop.__file__).parent
+
+# A folder with a kernel that is made of another file's constant and of another file's function.
+LOOP = """
+from convop.threads.compiled import inner_kernel, kernel
+from tile import FACTOR, add
+
+@inner_kernel
+def scaled(x):
+    return FACTOR * x
+
+@kernel
+def apply(x):
+    return add(scaled(x))
+"""
+TILE = """
+from convop.threads.compiled import inlined
+
+FACTOR = {factor}
+
+@inlined
+def add(x):
+    return x + {bias}
+"""
+# Numba's own key is the file of the function alone.
+PLAIN_NUMBA = "from convop.threads import compiled\ncompiled._digest = lambda folder: ''\n"
+
+
+def run(code, folder, *, package=PACKAGE.parent):
+    """Returns what a new process prints, which keeps its kernels in the folder."""
+    paths = os.pathsep.join([str(folder), str(package)])
+    environment = os.environ | {
+        "PYTHONPATH": paths,
+        "NUMBA_CACHE_DIR": str(folder / "numba"),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
+def write_tile(folder, factor, bias):
+    (folder / "tile.py").write_text(TILE.format(factor=factor, bias=bias))
+
+
+APPLY = """
+from loop import apply, scaled
+print(apply(10), sum(apply.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.parametrize(("factor", "bias", "expected"), [(2, 5, "25"), (3, 1, "31")])
+def test_kernel_is_loaded_from_disk_until_a_source_of_its_folder_changes(factor, bias, expected, tmp_path):
+    """The bias is in a function that is part of the kernel; a kernel that it calls has frozen the factor."""
+    (tmp_path / "loop.py").write_text(LOOP)
+    write_tile(tmp_path, 2, 1)
+    assert run(APPLY, tmp_path) == ["21", "0"]
+    assert run(APPLY, tmp_path) == ["21", "1"]
+    write_tile(tmp_path, factor, bias)
+    assert run(APPLY, tmp_path) == [expected, "0"]
+
+
+def test_kernel_would_be_stale_with_the_key_of_numba(tmp_path):
+    """The check above fails for kernels whose key is the file of the function: this is the fault that it is there for."""
+    (tmp_path / "loop.py").write_text(LOOP)
+    write_tile(tmp_path, 2, 1)
+    assert run(PLAIN_NUMBA + APPLY, tmp_path) == ["21", "0"]
+    write_tile(tmp_path, 2, 5)
+    assert run(PLAIN_NUMBA + APPLY, tmp_path) == ["21", "1"]
+
+
+PRODUCT = """
+import numpy as np
+from convop.engines.cpu.direct import DirectEngine
+from convop.geometry.spec import ConvSpec
+from convop.engines.kernels.direct import correlate
+y = DirectEngine(ConvSpec(20, 2), np.array([1.0, 10.0])).forward(np.ones(20))
+print(*sorted(set(y.tolist())), sum(correlate.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+def test_product_follows_a_change_of_the_microkernel(tmp_path):
+    """Sums of taps begin with 0; in a changed copy of the package they begin with 5."""
+    shutil.copytree(PACKAGE, tmp_path / "convop", ignore=shutil.ignore_patterns("__pycache__"))
+    source = tmp_path / "convop" / "engines" / "kernels" / "microkernels.py"
+    text = source.read_text()
+    zeros = "return [ir.Constant(self.vector, [0.0] * self.lanes)]"
+    assert text.count(zeros) == 1
+    assert run(PRODUCT, tmp_path, package=tmp_path) == ["11.0", "0"]
+    assert run(PRODUCT, tmp_path, package=tmp_path) == ["11.0", "1"]
+    source.write_text(text.replace(zeros, zeros.replace("0.0", "5.0")))
+    assert run(PRODUCT, tmp_path, package=tmp_path) == ["16.0", "0"]
+
+
+def compiled_modules():
+    """Returns the modules of the package that define kernels: those that import a decorator."""
+    decorators = {"kernel", "inner_kernel", "allocating_kernel", "uncached_kernel", "inlined"}
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        imports = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)]
+        names = {a.name for node in imports if (node.module or "").split(".")[-1] == "compiled" for a in node.names}
+        if names & decorators:
+            found.append(path)
+    return found
+
+
+def imported_folders(path):
+    """Returns the folders of the package's modules that a module imports, with what it imports from each."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            folder = path.parents[node.level - 1].joinpath(*(node.module or "").split("."))
+            found.append(
+                (folder.parent if folder.with_suffix(".py").exists() else folder, {a.name for a in node.names})
+            )
+    return found
+
+
+def test_kernels_import_only_from_their_folder_and_from_threads():
+    """The key sees the sources of these two folders, and type aliases are in no kernel."""
+    modules = compiled_modules()
+    expected = ("correlation", "planes", "gradient", "direct", "columns", "sweeps", "driver")
+    assert {PACKAGE / "engines" / "kernels" / f"{name}.py" for name in expected} < set(modules)
+    assert {PACKAGE / "matrix" / "loops.py", PACKAGE / "deconvnet" / "step_loops.py"} < set(modules)
+    for path in modules:
+        for folder, names in imported_folders(path):
+            assert folder in (path.parent, PACKAGE / "threads") or names <= {"Array", "Ints"}, (path, folder, names)
+
+
+def test_digest_sees_names_and_contents_of_all_sources(tmp_path):
+    digest = compiled._digest.__wrapped__
+    (tmp_path / "a.py").write_text("1")
+    first = digest(tmp_path)
+    assert digest(tmp_path) == first
+    (tmp_path / "notes.txt").write_text("not a source")
+    assert digest(tmp_path) == first
+    (tmp_path / "b.py").write_text("")
+    second = digest(tmp_path)
+    (tmp_path / "b.py").rename(tmp_path / "c.py")
+    assert len({first, second, digest(tmp_path)}) == 3
+
+
+def test_kernel_without_a_source_is_compiled_in_every_process():
+    """Numba refuses to keep a function that was typed in."""
+    namespace = {}
+    exec("def triple(x):\n    return 3 * x\n", namespace)
+    assert compiled.kernel(namespace["triple"])(7) == 21
+
+
+def test_call_typed_compiles_once_for_each_name_of_types():
+    """A named tuple, arrays of both precisions, a read-only array, and numbers."""
+
+    class Pair(NamedTuple):
+        first: np.ndarray
+        count: int
+
+    compiled_for = []
+
+    def total(pair, y):
+        return pair.first[0] * pair.count + y[1]
+
+    dispatcher = numba.njit(nogil=True)(total)
+    original = dispatcher.compile
+    dispatcher.compile = lambda types: compiled_for.append(types) or original(types)
+    for _ in range(2):
+        for dtype in ("float32", "float64"):
+            x, y = np.full(3, 2.5, dtype), np.arange(4).astype(dtype)
+            y.setflags(write=False)
+            assert compiled.call_typed(dispatcher, dtype, Pair(x, 4), y) == 11
+    assert [str(types[1].dtype) for types in compiled_for] == ["float32", "float64"]
+    assert [types[1].mutable for types in compiled_for] == [False, False]
