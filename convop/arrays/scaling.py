@@ -59,7 +59,7 @@ def scale_by_power_of_two(array: Array, power: int) -> Array:
         product: Array = xp.ldexp(array, power)
         return product
     scaled: Array = xp.empty_like(array)
-    scaled.real, scaled.imag = xp.ldexp(array.real, power), xp.ldexp(array.imag, power)
+    scaled.real[...], scaled.imag[...] = xp.ldexp(array.real, power), xp.ldexp(array.imag, power)
     return scaled
 
 
@@ -78,7 +78,3 @@ def to_unit_scale(array: Array, *, always: bool = False) -> tuple[Array, int]:
     """
     power = power_of_two_scale(array, always=always)
     return scale_by_power_of_two(array, -power), power
-
-
-# Former names, for modules that are being rewritten.
-exponent, times_two_to = power_of_two_scale, scale_by_power_of_two
