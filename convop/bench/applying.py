@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays.backend import Array
-from ..engines import make
+from ..engines import Engine, make
 from ..engines.choose import candidates
 from ..engines.costs import predicted
 from .machine import Machine
@@ -69,10 +69,7 @@ class WorkloadTimes:
         problem: Problem,
         direction: str,
         times: dict[str, list[float]],
-        *,
-        engine: str,
-        engines: Iterable[str],
-        peers: Iterable[str],
+        engines: Mapping[str, Engine],
         machine: Machine,
         least_seconds: float,
     ) -> WorkloadTimes:
@@ -86,10 +83,8 @@ class WorkloadTimes:
             The direction.
         times : dict of list of float
             Seconds of each round, by engine and peer.
-        engine : str
-            The engine that ``"auto"`` chose.
-        engines, peers : iterable of str
-            The keys of `times` that are engines, and those that are peers.
+        engines : mapping of str to Engine
+            The engines, among them ``"auto"``; the other keys of `times` are peers.
         machine : Machine
             Rates of the machine.
         least_seconds : float
@@ -99,16 +94,16 @@ class WorkloadTimes:
         -------
         WorkloadTimes
         """
-        median, auto, peers = medians(times), times["auto"], list(peers)
-        ratios = {name: statistics.median(b / a for a, b in zip(auto, times[name], strict=True)) for name in peers}
+        median, auto = medians(times), times["auto"]
+        peers = {name: seconds for name, seconds in times.items() if name not in engines}
         return cls(
             workload=problem.workload.name,
             dtype=problem.dtype.name,
             direction=direction,
-            engine=engine,
+            engine=engines["auto"].name,
             seconds={name: median[name] for name in engines},
             peers={name: median[name] for name in peers},
-            ratios=ratios,
+            ratios={n: statistics.median(b / a for a, b in zip(auto, t, strict=True)) for n, t in peers.items()},
             share=least_seconds / median["auto"],
             gemm_share=problem.multiplications / median["auto"] / machine.gemm_rate(problem.dtype.itemsize),
         )
@@ -170,25 +165,15 @@ def _measure_problem(problem: Problem, machine: Machine, repeats: int) -> Iterat
     pairs = cpu_peers(problem)
     least = machine.roofline_seconds(problem.multiplications, problem.vector_nbytes, problem.dtype.itemsize)
     for side, direction in enumerate(("forward", "adjoint")):
-        ours: dict[str, Callable[[], Any]] = {
+        functions: dict[str, Callable[[], Any]] = {
             name: partial(engine.adjoint, y) if side else partial(engine.forward, x) for name, engine in engines.items()
         }
-        theirs = {name: function for name, pair in pairs.items() if (function := pair[side]) is not None}
-        functions = ours | theirs
+        functions |= {name: function for name, pair in pairs.items() if (function := pair[side]) is not None}
         slow = check_agreement(problem, functions)
         times = interleaved_times({n: f for n, f in functions.items() if n not in slow}, repeats)
         # The single time of a slow function stands for all rounds.
-        times |= {name: [seconds] * repeats for name, seconds in slow.items()}
-        yield WorkloadTimes.of_times(
-            problem,
-            direction,
-            times,
-            engine=engines["auto"].name,
-            engines=ours,
-            peers=theirs,
-            machine=machine,
-            least_seconds=least,
-        )
+        times = {name: [slow[name]] * repeats if name in slow else times[name] for name in functions}
+        yield WorkloadTimes.of_times(problem, direction, times, engines, machine, least)
 
 
 def _engines_worth_timing(problem: Problem) -> list[str]:

@@ -178,25 +178,15 @@ def _measure_problems(problems: list[_Problem], machine: Machine, repeats: int) 
     arithmetic = first.multiplications / machine.gemm_rate(first.dtype.itemsize)
     least = max(_copy_seconds(first.vector_nbytes), arithmetic)
     for side, direction in enumerate(("forward", "adjoint")):
-        ours: dict[str, list[Callable[[], Any]]] = {
+        functions: dict[str, list[Callable[[], Any]]] = {
             name: [_product(engine, direction, problem) for problem in problems] for name, engine in engines.items()
         }
-        theirs: dict[str, list[Callable[[], Any]]] = {
-            name: [function for pair in pairs if (function := pair[name][side]) is not None] for name in pairs[0]
-        }
-        theirs = {name: functions for name, functions in theirs.items() if functions}
-        check_agreement(first, {name: functions[0] for name, functions in (ours | theirs).items()})
-        times = _interleaved_times({name: _take_turns(fs) for name, fs in (ours | theirs).items()}, repeats)
-        yield WorkloadTimes.of_times(
-            first,
-            direction,
-            times,
-            engine=engines["auto"].name,
-            engines=ours,
-            peers=theirs,
-            machine=machine,
-            least_seconds=least,
-        )
+        for name in pairs[0]:
+            if known := [function for pair in pairs if (function := pair[name][side]) is not None]:
+                functions[name] = known
+        check_agreement(first, {name: sets[0] for name, sets in functions.items()})
+        times = _interleaved_times({name: _take_turns(sets) for name, sets in functions.items()}, repeats)
+        yield WorkloadTimes.of_times(first, direction, times, engines, machine, least)
 
 
 def _product(engine: Any, direction: str, problem: _Problem) -> Callable[[], Any]:

@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any
 
 import typer
 
 from ..files import read_kernel
 
 __all__ = [
-    "DilationOption",
-    "DtypeOption",
-    "FlipOption",
-    "GroupsOption",
-    "KernelArgument",
-    "PaddingModeOption",
-    "PaddingOption",
-    "ShapeOption",
-    "StrideOption",
+    "Dilation",
+    "Dtype",
+    "Flip",
+    "Groups",
+    "Kernel",
+    "Padding",
+    "PaddingMode",
+    "Shape",
+    "Stride",
     "conv_arguments",
 ]
 
-KernelArgument: TypeAlias = Annotated[
-    str, typer.Argument(help="Kernel: a .npy, .csv or .txt file, or its values as JSON: [[1,2],[3,4]].")
-]
-ShapeOption: TypeAlias = Annotated[str, typer.Option("--shape", help="Input shape: 64,64, or 3,64,64 with channels.")]
-StrideOption: TypeAlias = Annotated[str, typer.Option(help="Stride: one integer, or one per axis: 2 or 2,1.")]
-PaddingOption: TypeAlias = Annotated[
+Kernel = Annotated[str, typer.Argument(help="Kernel: a .npy, .csv or .txt file, or its values as JSON: [[1,2],[3,4]].")]
+Shape = Annotated[str, typer.Option("--shape", help="Input shape: 64,64, or 3,64,64 with channels.")]
+Stride = Annotated[str, typer.Option(help="Stride: one integer, or one per axis: 2 or 2,1.")]
+Padding = Annotated[
     str, typer.Option(help="Padding: 1, or 1,2 (per axis), or 0:1,2:3 (low:high per axis), or valid, same, full.")
 ]
-DilationOption: TypeAlias = Annotated[str, typer.Option(help="Dilation: one integer, or one per axis.")]
-GroupsOption: TypeAlias = Annotated[int, typer.Option(help="Number of channel groups.")]
-PaddingModeOption: TypeAlias = Annotated[
+Dilation = Annotated[str, typer.Option(help="Dilation: one integer, or one per axis.")]
+Groups = Annotated[int, typer.Option(help="Number of channel groups.")]
+PaddingMode = Annotated[
     str, typer.Option("--padding-mode", help="Boundary: zeros, circular, reflect, symmetric or replicate.")
 ]
-FlipOption: TypeAlias = Annotated[
-    bool, typer.Option("--flip", help="Flip the kernel, as the convolution of signal processing does.")
-]
-DtypeOption: TypeAlias = Annotated[str | None, typer.Option(help="float32, float64, complex64 or complex128.")]
+Flip = Annotated[bool, typer.Option("--flip", help="Flip the kernel, as the convolution of signal processing does.")]
+Dtype = Annotated[str | None, typer.Option(help="float32, float64, complex64 or complex128.")]
 
 
 def conv_arguments(

@@ -16,18 +16,7 @@ from .. import __version__
 from ..files import IMAGE_SUFFIXES, atomic_write, read_photograph, read_picture, write_picture
 from ..geometry.arguments import one_of
 from ..geometry.axis import PADDING_MODES
-from .arguments import (
-    DilationOption,
-    DtypeOption,
-    FlipOption,
-    GroupsOption,
-    KernelArgument,
-    PaddingModeOption,
-    PaddingOption,
-    ShapeOption,
-    StrideOption,
-    conv_arguments,
-)
+from . import arguments as args
 from .console import console, one_line_errors, require_gpu, require_matplotlib, require_writable, right_aligned
 from .networks import networks
 
@@ -94,14 +83,8 @@ def _recover_with_progress(problem: Problem) -> list[Recovery]:
     from ..apps.demo import ITERATIONS, solvers
 
     recoveries = []
-    columns = (
-        TextColumn("{task.description:<15}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("iterations"),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=console) as progress:
+    bar = (BarColumn(), MofNCompleteColumn(), TextColumn("iterations"), TimeElapsedColumn())
+    with Progress(TextColumn("{task.description:<15}"), *bar, console=console) as progress:
         for method, solve in solvers(problem):
             task = progress.add_task(method, total=ITERATIONS[method])
             recovery = solve(partial(progress.advance, task))
@@ -113,16 +96,16 @@ def _recover_with_progress(problem: Problem) -> list[Recovery]:
 @app.command()
 def matrix(
     *,
-    kernel: KernelArgument,
-    shape: ShapeOption,
+    kernel: args.Kernel,
+    shape: args.Shape,
     output: Annotated[Path, typer.Option("-o", "--output", help="The .npz file to write.")],
-    stride: StrideOption = "1",
-    padding: PaddingOption = "0",
-    dilation: DilationOption = "1",
-    groups: GroupsOption = 1,
-    padding_mode: PaddingModeOption = "zeros",
-    flip: FlipOption = False,
-    dtype: DtypeOption = None,
+    stride: args.Stride = "1",
+    padding: args.Padding = "0",
+    dilation: args.Dilation = "1",
+    groups: args.Groups = 1,
+    padding_mode: args.PaddingMode = "zeros",
+    flip: args.Flip = False,
+    dtype: args.Dtype = None,
     plot: Annotated[Path | None, typer.Option(help="The .png file for a picture of the matrix.")] = None,
 ) -> None:
     """Write the sparse matrix of a convolution to a file that scipy.sparse.load_npz reads."""
@@ -135,8 +118,8 @@ def matrix(
         if plot is not None:
             require_matplotlib()
             require_writable("plot", plot, ".png")
-        arguments = conv_arguments(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype)
-        built = kernel2matrix(**arguments)
+        given = args.conv_arguments(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype)
+        built = kernel2matrix(**given)
         with atomic_write(output) as file:
             sp.save_npz(file, built)
         typer.echo(f"{output}: {built.shape[0]} x {built.shape[1]}, {built.nnz} entries, {built.dtype}")
@@ -149,21 +132,21 @@ def matrix(
 
 @app.command()
 def info(
-    kernel: KernelArgument,
-    shape: ShapeOption,
-    stride: StrideOption = "1",
-    padding: PaddingOption = "0",
-    dilation: DilationOption = "1",
-    groups: GroupsOption = 1,
-    padding_mode: PaddingModeOption = "zeros",
-    flip: FlipOption = False,
-    dtype: DtypeOption = None,
+    kernel: args.Kernel,
+    shape: args.Shape,
+    stride: args.Stride = "1",
+    padding: args.Padding = "0",
+    dilation: args.Dilation = "1",
+    groups: args.Groups = 1,
+    padding_mode: args.PaddingMode = "zeros",
+    flip: args.Flip = False,
+    dtype: args.Dtype = None,
 ) -> None:
     """Show shapes, entries, memory, norm and condition number of an operator."""
     from ..operators.conv import Conv
 
     with one_line_errors():
-        A = Conv(**conv_arguments(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype))
+        A = Conv(**args.conv_arguments(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype))
         spec = A.spec
         table = Table("", "", show_header=False)
         table.add_row("kernel", f"{_join(spec.kernel_shape)}, {A.dtype}")
@@ -173,9 +156,8 @@ def info(
         table.add_row("matrix", f"{spec.shape[0]} x {spec.shape[1]}")
         table.add_row("entries", f"{spec.nnz}, at most {-(-spec.nnz // spec.shape[0])} a row on average")
         table.add_row("memory as CSR", _mebibytes(spec, A.dtype))
-        norm, condition_number = _norm_and_cond(A)
-        table.add_row("norm", norm)
-        table.add_row("condition number", condition_number)
+        for row in zip(("norm", "condition number"), _norm_and_cond(A), strict=True):
+            table.add_row(*row)
         console.print(table)
 
 
@@ -197,15 +179,15 @@ def _norm_and_cond(A: Conv) -> tuple[str, str]:
 
 @app.command()
 def dottest(
-    kernel: KernelArgument,
-    shape: ShapeOption,
-    stride: StrideOption = "1",
-    padding: PaddingOption = "0",
-    dilation: DilationOption = "1",
-    groups: GroupsOption = 1,
-    padding_mode: PaddingModeOption = "zeros",
-    flip: FlipOption = False,
-    dtype: DtypeOption = None,
+    kernel: args.Kernel,
+    shape: args.Shape,
+    stride: args.Stride = "1",
+    padding: args.Padding = "0",
+    dilation: args.Dilation = "1",
+    groups: args.Groups = 1,
+    padding_mode: args.PaddingMode = "zeros",
+    flip: args.Flip = False,
+    dtype: args.Dtype = None,
     seed: Annotated[int, typer.Option(help="Seed of the random vectors.")] = 0,
 ) -> None:
     """Test the adjoint of an operator; exit status 0 if it is right, 1 if not."""
@@ -213,7 +195,7 @@ def dottest(
     from ..testing import dottest as test_adjoint
 
     with one_line_errors():
-        A = Conv(**conv_arguments(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype))
+        A = Conv(**args.conv_arguments(kernel, shape, stride, padding, dilation, groups, padding_mode, flip, dtype))
         result = test_adjoint(A, rng=seed, raise_error=False)
         typer.echo(str(result))
     if not result.passed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -27,10 +27,10 @@ networks = typer.Typer(
 
 _PREPROCESSING = ("mean", "contrast")
 
-SideOption: TypeAlias = Annotated[
+SideOption = Annotated[
     int, typer.Option(min=16, help="Side in pixels of the central square to which photographs are cropped and resized.")
 ]
-PreprocessOption: TypeAlias = Annotated[
+PreprocessOption = Annotated[
     str,
     typer.Option(
         help="mean: subtract the mean; contrast: local contrast normalisation. Both then scale to a maximum of 1."
