@@ -72,6 +72,16 @@ def test_as_columns_returns_inputs_as_contiguous_rows():
     assert as_columns(np.arange(3.0), np.dtype(float)).tolist() == [[0, 1, 2]]
 
 
+def test_as_columns_returns_aligned_numbers():
+    memory = np.zeros(33, np.uint8)
+    x = memory[1:].view(np.float64)
+    x[:] = [1, 2, 3, 4]
+    assert not x.flags.aligned
+    columns = as_columns(x, np.dtype(float))
+    assert columns.flags.aligned
+    assert columns.tolist() == [[1, 2, 3, 4]]
+
+
 def test_read_only_is_a_view_and_leaves_the_array_writable():
     array = np.zeros(3)
     view = read_only(array)

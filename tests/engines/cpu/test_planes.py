@@ -171,17 +171,20 @@ INPUTS = {
 }
 
 
+# What each kernel was first called with under each name of types, by all engines.
+TYPES = {}
+
+
 @pytest.mark.parametrize("name", ["direct", "gemm", "fft", "separable"])
 @settings(max_examples=40, deadline=None)
 @given(case=strategies.cases())
 def test_kernels_are_called_with_the_types_that_they_are_compiled_for(name, case):
     """`call_typed` checks no types: a kernel would misread an array of another memory order or dtype."""
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
-    types_by_name = {}
 
     def checked(dispatcher, types, *arguments):
         found = tuple(numba.typeof(argument) for argument in arguments)
-        assert types_by_name.setdefault((dispatcher, types), found) == found
+        assert TYPES.setdefault((dispatcher, types), found) == found
         return dispatcher(*arguments)
 
     engine = make(name, spec, case.kernel)

@@ -131,6 +131,25 @@ def test_plan_numbers_halo_rows_after_the_rows_of_the_result():
     assert plan.read_rows.tolist() == [[-1, -1, 0, 2, 4, -1, -1]]  # y has 2 elements a row, and zeros around it
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_plan_numbers_halos_through_all_phases(axis):
+    """7 elements, 4 taps, stride 2, padding 2: phase 0 is -2, 0, 2, 4, 6, and phase 1 is -1, 1, 3, 5, 7.
+
+    Positions -2, -1 and 7 are copies of elements 2, 1 and 5.
+    """
+    shape, taps, stride, padding = ((v, w)[:: -1 if axis else 1] for v, w in ((7, 1), (4, 1), (2, 1), (2, 0)))
+    spec = ConvSpec(tuple(shape), tuple(taps), stride=tuple(stride), padding=tuple(padding), padding_mode="reflect")
+    plan = Plan(spec, adjoint=True)
+    if axis == 0:
+        assert plan.write_rows.tolist() == [[7, 0, 2, 4, 6], [8, 1, 3, 5, 9]]
+        assert plan.halo_rows.tolist() == [2, 1, 5]
+        assert plan.halo_columns.tolist() == []
+    else:
+        assert plan.halo_columns.tolist() == [2, 1, 5]
+        assert [slots.tolist() for slots in plan.halo_slots] == [[0], [1, 2]]
+        assert plan.halo_rows.tolist() == []
+
+
 def test_plan_of_a_volume_by_hand():
     """(2, 3, 4) elements and 2 x 2 x 2 taps: (1, 2, 3) results, and 3 rows of 4 for each index of the first axis."""
     plan = Plan(ConvSpec((2, 3, 4), (2, 2, 2)), adjoint=False)

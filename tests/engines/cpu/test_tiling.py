@@ -26,13 +26,13 @@ def tiling(spec, dtype="float64", *, adjoint=False, paired=False, tuning=TUNING)
         (0, 0),
         (8, 8),  # one wide tile
         (13, 16),  # 5 results are left, more than half of a wide tile: a second one
-        (12, 16),  # 4 are left: two narrow tiles, each half of the time of a wide one
-        (9, 12),  # one narrow tile
-        (3, 8),  # two narrow tiles
+        (12, 20),  # 4 are left: two narrow tiles, each of 3/4 of the time of a wide one
+        (9, 14),  # one narrow tile
+        (3, 12),  # two narrow tiles
     ],
 )
 def test_tiled_counts_wide_tiles_of_eight_and_narrow_tiles_of_two(length, expected):
-    assert tiled(length, Tile(8, 2), 0.5) == expected
+    assert tiled(length, Tile(8, 2), 0.75) == expected
 
 
 def test_tap_offsets_are_plane_row_and_shift():
