@@ -77,7 +77,7 @@ class Phase:
 
 @dataclass(frozen=True)
 class AxisPlan:
-    """One axis in one direction, for planes: `geometry.axis.AxisRows` has the taps of each output, for matrices.
+    """One axis in one direction, for planes: `geometry.gather_table` has what each element reads, for matrices and the GPU.
 
     Attributes
     ----------

@@ -26,15 +26,16 @@ from .tuning import Tuning
 
 __all__ = ["SeparableEngine", "is_low_rank"]
 
-# A kernel is of low rank if what that leaves out is at most so many units of rounding of its norm: rounding it takes
-# about a third of one, sums of products some. Its factors leave out up to twice that, as the decompositions round too.
+# A kernel has low rank if the remainder is at most so many units of rounding of its norm: rounding the kernel itself
+# leaves about a third of a unit, computing it as a sum of products some more. The factors leave out up to twice that,
+# because the decompositions round too.
 _ULPS = 8
 
 
 class SeparableEngine(PlaneEngine):
-    """Sweeps along the axes with the factors of the kernel, which are found when they are first needed.
+    """One-dimensional convolutions along the axes, with factors of the kernel that are computed when first needed.
 
-    Equal to the whole kernel to some units of rounding of its norm. A kernel of full rank is applied too, at a
+    The factors equal the kernel to some units of rounding of its norm. A kernel of full rank is applied too, at a
     multiple of the cost. NaN and infinities spread along the axes as far as the kernel reaches.
 
     Parameters
@@ -88,18 +89,18 @@ class SeparableEngine(PlaneEngine):
 
 
 def _grouped(spec: ConvSpec, kernel: Array) -> Array:
-    """(groups, outputs, inputs, taps of axis 1, ..., taps of axis N) in double precision."""
+    """Returns the kernel as (groups, outputs, inputs, taps of axis 1, ..., taps of axis N) in double precision."""
     taps = [axis.taps for axis in spec.axes]
     shape = (spec.groups, spec.c_out // spec.groups, spec.c_in // spec.groups, *taps)
     return kernel.reshape(shape).astype(np.complex128 if kernel.dtype.kind == "c" else np.float64)
 
 
 def _factors(spec: ConvSpec, kernel: Array, eps: float) -> list[Array]:
-    """One factor an axis, (groups, written, read, taps), the first axis first."""
+    """Returns a factor for each axis, (groups, written, read, taps), the first axis first."""
     # (groups, written, taps of axis 1, ..., taps of axis N, read)
     rest = np.moveaxis(_grouped(spec, kernel), 2, -1)
-    # Over its largest entry, which the factors share in the end, so that no square and no factor leaves the range.
-    largest = max(float(np.abs(part).max()) for part in (rest.real, rest.imag)) or 1.0
+    # Divided by the largest entry, which the factors share in the end, so no square and no factor leaves the range.
+    largest = max(float(np.abs(component).max()) for component in (rest.real, rest.imag)) or 1.0
     rest = rest / largest
     tolerance = 2 * _ULPS * eps * np.linalg.norm(rest.reshape(len(rest), -1), axis=1)
     factors = []
@@ -118,10 +119,10 @@ def _factors(spec: ConvSpec, kernel: Array, eps: float) -> list[Array]:
 
 
 def is_low_rank(spec: ConvSpec, kernel: Array, rank: int) -> bool:
-    """Whether every unfolding of a kernel has at most a rank, to rounding.
+    """Returns whether every unfolding of a kernel has at most rank `rank`, to rounding.
 
-    By a QR decomposition with column pivoting, which takes a small part of the time of a singular value decomposition:
-    what is left below its first `rank` rows is what is left of the matrix.
+    A QR decomposition with column pivoting takes a small part of the time of a singular value decomposition: the norm
+    below its first `rank` rows bounds the remainder of the matrix.
 
     Parameters
     ----------
@@ -130,7 +131,7 @@ def is_low_rank(spec: ConvSpec, kernel: Array, rank: int) -> bool:
     kernel : ndarray
         Taps.
     rank : int
-        The rank that is looked for.
+        The highest rank.
 
     Returns
     -------
@@ -141,7 +142,7 @@ def is_low_rank(spec: ConvSpec, kernel: Array, rank: int) -> bool:
     groups = np.moveaxis(_grouped(spec, kernel), 2, -1)
     largest = float(np.abs(groups).max())
     if not 0 < largest < math.inf:
-        return False  # sweeps would make of one infinity many, and of nothing more than nothing
+        return False  # sweeps would spread an infinity, and a zero kernel needs none
     groups = groups / largest
     tolerance = _ULPS * float(np.finfo(kernel.dtype).eps)
     rows = groups.shape[1]
@@ -149,13 +150,13 @@ def is_low_rank(spec: ConvSpec, kernel: Array, rank: int) -> bool:
         rows *= axis.taps
         for group in groups:
             matrix = group.reshape(rows, -1)
-            if _left_over(matrix, rank) > tolerance * float(np.linalg.norm(matrix)):
+            if _remainder(matrix, rank) > tolerance * float(np.linalg.norm(matrix)):
                 return False
     return True
 
 
 def _clearly_full(spec: ConvSpec, kernel: Array, rank: int) -> bool:
-    """Whether some rows and columns of the first unfolding show a higher rank, as they do of most kernels, in no time."""
+    """Returns whether a few rows and columns of the first unfolding show a higher rank, as they do for most kernels."""
     taps = [axis.taps for axis in spec.axes]
     written, read = spec.c_out // spec.groups, spec.c_in // spec.groups
     group = np.moveaxis(kernel.reshape(spec.groups, written, read, *taps)[0], 1, -1)
@@ -170,11 +171,11 @@ def _clearly_full(spec: ConvSpec, kernel: Array, rank: int) -> bool:
     if not 0 < largest < math.inf:
         return False
     sample = sample / largest
-    # A thousand times what rounding leaves and more: other parts of the kernel may be larger.
-    return _left_over(sample, rank) > math.sqrt(np.finfo(kernel.dtype).eps) * float(np.linalg.norm(sample))
+    # Far above the remainder that rounding leaves, because other entries of the kernel may be larger.
+    return _remainder(sample, rank) > math.sqrt(np.finfo(kernel.dtype).eps) * float(np.linalg.norm(sample))
 
 
-def _left_over(matrix: Array, rank: int) -> float:
-    """Norm of what a QR decomposition with column pivoting leaves beyond some rows."""
+def _remainder(matrix: Array, rank: int) -> float:
+    """Returns the norm of a pivoted QR decomposition beyond its first `rank` rows."""
     decompose = lapack.zgeqp3 if matrix.dtype.kind == "c" else lapack.dgeqp3
     return float(np.linalg.norm(np.triu(decompose(matrix)[0])[rank:]))
