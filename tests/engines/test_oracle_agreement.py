@@ -47,10 +47,7 @@ def test_each_kind_of_transforms_equals_oracle_matrix(kind, case, columns, seed)
             assert_close(apply(x), m @ x, tolerance("fft", case.kernel.dtype))
 
 
-@pytest.mark.parametrize("name", ENGINES)
-@settings(max_examples=40, deadline=None)
-@given(case=strategies.cases(), columns=st.integers(0, 2), seed=SEEDS)
-def test_filter_equals_oracle_matrix_of_kernel(name, case, columns, seed):
+def check_filter(name, case, columns, seed):
     rng = np.random.default_rng(seed)
     x = integers(rng, case.input_shape, case.kernel.dtype)
     F = ConvFilter(x, case.kernel.shape, flip=case.flip, engine=name, **case.parameters)
@@ -69,6 +66,22 @@ def test_filter_equals_oracle_matrix_of_kernel(name, case, columns, seed):
         result = op.matmat(k) if columns else op.matvec(k)
         assert result.dtype == case.kernel.dtype
         assert_close(result, matrix @ k, tolerance(name, case.kernel.dtype))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("fft", marks=pytest.mark.slow) if engine.values == ("fft",) else engine for engine in ENGINES],
+)
+@settings(max_examples=40, deadline=None)
+@given(case=strategies.cases(), columns=st.integers(0, 2), seed=SEEDS)
+def test_filter_equals_oracle_matrix_of_kernel(name, case, columns, seed):
+    check_filter(name, case, columns, seed)
+
+
+@settings(max_examples=15, deadline=None)
+@given(case=strategies.cases(), columns=st.integers(0, 2), seed=SEEDS)
+def test_fft_filter_equals_oracle_matrix_of_kernel(case, columns, seed):
+    check_filter("fft", case, columns, seed)
 
 
 @pytest.mark.parametrize("name", ENGINES)

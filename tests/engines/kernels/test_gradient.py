@@ -77,6 +77,18 @@ def test_gradient_equals_einsum(outer, columns, outputs, dtype):
     assert_array_equal(gradients(spec, x, y, outer, columns, dtype), expected)
 
 
+@pytest.mark.parametrize("outputs", [1, 2, 4])
+@pytest.mark.parametrize("taps", range(1, 10))
+def test_gradient_of_any_number_of_taps_equals_einsum(taps, outputs):
+    """Dot tiles take 8, 4 or 3 taps at a time; the last tile of a row may be partly of taps that do not count."""
+    rng = np.random.default_rng(0)
+    x, y = integers(rng, 20 + taps - 1), integers(rng, (1, outputs, 20))
+    windows = np.lib.stride_tricks.sliding_window_view(x, taps)
+    expected = np.einsum("it,poi->pot", windows, y).reshape(1, 1, outputs, taps)
+    spec = ConvSpec((1, len(x)), (outputs, 1, taps))
+    assert_array_equal(gradients(spec, x, y, 1, 20, "float64"), expected)
+
+
 def test_gradient_of_groups_strides_and_padding_equals_einsum():
     """Two groups, stride 2, padding 1: x is padded by hand."""
     rng = np.random.default_rng(0)
