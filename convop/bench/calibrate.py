@@ -15,6 +15,7 @@ import scipy.optimize
 from ..engines import make
 from ..engines.choose import candidates
 from ..engines.costs import amounts, costs_file, seconds_per_unit
+from ..engines.cpu.tuning import packaged_constants
 from ..files import atomic_write
 from .timing import interleaved_times, medians
 from .workloads import WORKLOADS, Problem, Workload
@@ -77,7 +78,7 @@ def fit_costs(
     -------
     dict
         ``"seconds"``: seconds per unit by engine, dtype and kind of work; ``"errors"``: median relative error of the fit by
-        engine and dtype; ``"machine"``: the processor architecture.
+        engine and dtype; ``"machine"``: the processor architecture; ``"tuning"``: the package's constants for sizes of blocks.
     """
     measured: dict[tuple[str, str], list[tuple[dict[str, float], float]]] = {}
     for workload in _QUICK if quick else CALIBRATION_WORKLOADS:
@@ -94,7 +95,8 @@ def fit_costs(
         units, error = _fit_units(rows)
         fitted[name][dtype] = units
         errors.setdefault(name, {})[dtype] = error
-    return {"machine": platform.machine(), "errors": errors, "seconds": fitted}
+    constants = packaged_constants()  # the sizes of blocks are not fitted, and stay in the package's file
+    return {"machine": platform.machine(), "errors": errors, "seconds": fitted, "tuning": constants}
 
 
 def _time_engines(problem: Problem, names: list[str], repeats: int) -> dict[tuple[str, bool], float]:

@@ -5,6 +5,7 @@ import pytest
 from convop import bench
 from convop.bench import calibrate
 from convop.engines import costs
+from convop.engines.cpu.tuning import packaged_constants
 
 
 def test_fit_costs_and_save_costs_write_the_users_file(tmp_path, monkeypatch):
@@ -13,6 +14,7 @@ def test_fit_costs_and_save_costs_write_the_users_file(tmp_path, monkeypatch):
     assert error < 1e-9
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     measured = bench.fit_costs(quick=True, repeats=1)
+    assert measured["tuning"] == packaged_constants()  # the file can replace the package's
     path = bench.save_costs(measured)
     try:
         assert path == costs.costs_file()

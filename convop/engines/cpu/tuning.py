@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 __all__ = [
     "ColumnTuning",
@@ -22,6 +22,7 @@ __all__ = [
     "TransformTuning",
     "Tuning",
     "cheapest",
+    "packaged_constants",
 ]
 
 PACKAGED = Path(__file__).parents[1] / "costs.json"
@@ -125,9 +126,15 @@ class Tuning:
     @cache
     def packaged(cls) -> Self:
         """Returns the constants that come with the package."""
-        values = json.loads(PACKAGED.read_text())["tuning"]
+        values = packaged_constants()
         sections = {name: section(**_tuples(values[name])) for name, section in _SECTIONS.items()}
         return cls(narrow_tile=values["narrow_tile"], **sections)
+
+
+def packaged_constants() -> dict[str, Any]:
+    """Returns the constants as ``engines/costs.json`` holds them."""
+    constants: dict[str, Any] = json.loads(PACKAGED.read_text())["tuning"]
+    return constants
 
 
 _SECTIONS: dict[str, type] = {
