@@ -5,31 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeAlias
 
 import numpy as np
 
-from ..arrays.backend import Array, namespace, to_cpu
+from ..arrays.backend import Array, namespace
 from ..operators.block_diagonal import BlockOperator
 from .conjugate_gradients import ConjugateGradients, column_products, divide_or_zero
-from .scaled_problem import ScaledProblem
+from .scaled_problem import ScaledProblem, Solution, column_norms
 
-__all__ = ["NormalEquations", "Outcome", "column_norms"]
+__all__ = ["NormalEquations"]
+
+# Called with x, as scaled columns, and the reduction of the residual, after each iteration.
+Report: TypeAlias = Callable[[Array, float], None]
 
 # A gradient counts as rounding error if it is below so many units in the last place of the terms that it is a
 # difference of.
 _ROUNDING_ULPS = 2
 # After so many iterations without a smaller gradient, the recurrences restart.
 _PATIENCE = 300
-
-
-class Outcome(NamedTuple):
-    """How the iterations ended: the solution as scaled columns, and the facts that `Solution` reports."""
-
-    x: Array
-    iterations: int
-    reason: str
-    converged: bool
 
 
 @dataclass(frozen=True)
@@ -64,38 +58,22 @@ class NormalEquations:
         residual: Array = y - A.matmat(image) if self.is_dual else A.rmatmat(y - image)
         return residual - damp**2 * v if damp else residual
 
-    def right_hand_side(self) -> Array:
-        """Returns b."""
-        problem = self.problem
-        b: Array = problem.y if self.is_dual else problem.A.rmatmat(problem.y)
-        return b
-
-    def solution(self, cg: ConjugateGradients) -> Array:
-        """Returns x: v of the primal system, ``A^H v`` of the dual one."""
-        return cg.image if self.is_dual else cg.x
-
     def primal_reduction(self, residual: Array) -> float:
-        """Returns the primal gradient relative to the gradient at zero: ``norm(A^H r)/norm(A^H y)`` for the dual residual r."""
+        """Returns ``norm(A^H r)/norm(A^H y)`` for the dual residual r: the primal gradient relative to the one at zero."""
         A = self.problem.A
         ratios = divide_or_zero(column_norms(A.rmatmat(residual)), column_norms(A.rmatmat(self.problem.y)))
         return float(ratios.max(initial=0.0))
 
     def solve(
-        self,
-        start: Array | None,
-        preconditioner: BlockOperator | None,
-        *,
-        rtol: float,
-        maxiter: int,
-        report: Callable[[Array, float], None],
-    ) -> Outcome:
+        self, start: Array | None, preconditioner: BlockOperator | None, rtol: float, maxiter: int, report: Report
+    ) -> Solution:
         """Runs conjugate gradients until the gradient is small enough, or cannot become smaller.
 
         Parameters
         ----------
-        start : ndarray, optional
-            Start vectors v; by default zeros.
-        preconditioner : BlockOperator, optional
+        start : ndarray or None
+            Start vectors v; None for zeros.
+        preconditioner : BlockOperator or None
             An approximate inverse of ``B^H B + damp^2``.
         rtol : float
             The reduction of the primal gradient to reach.
@@ -106,74 +84,70 @@ class NormalEquations:
 
         Returns
         -------
-        Outcome
+        Solution
         """
-        y, b = self.problem.y, self.right_hand_side()
+        problem, y = self.problem, self.problem.y
         P = None if preconditioner is None else preconditioner.matmat
-        initial = _ResidualNorms.of(b, column_products(b, b if P is None else P(b)))
+        b = y if self.is_dual else problem.A.rmatmat(y)
+        lengths, energies = column_norms(b), column_products(b, b if P is None else P(b))
         v = namespace(y).zeros_like(b) if start is None else start
         image = self.image(v)
         cg = ConjugateGradients(
             self.image,
             v,
             self.residual(v, image),
-            shift=self.problem.damp**2,
+            shift=problem.damp**2,
             image=image,
             preconditioner=P,
             normal_residual=self.residual,
         )
         if start is not None:  # where b is zero, the residual at the start sets the scale
-            initial = initial.where_nonzero(_ResidualNorms.of(cg.residual, cg.energy))
-        goal, reached = rtol, math.inf
+            is_zero = lengths == 0
+            lengths = np.where(is_zero, column_norms(cg.residual), lengths)
+            energies = np.where(is_zero, cg.energy, energies)
+        initial, goal, reached = _ResidualNorms(lengths, energies), rtol, math.inf
         while True:
             # Here residuals come from their definition: at the start, and after the recurrences have met the goal.
-            worst = float(_ResidualNorms.of(cg.residual, cg.energy).relative_to(initial).max(initial=0.0))
+            x = cg.image if self.is_dual else cg.x
+            worst = float(_ResidualNorms.of(cg).relative_to(initial).max(initial=0.0))
             at = f"with the gradient at {worst:.2g} of its first size"
             if not math.isfinite(worst):
-                return self._outcome(cg, "stopped: the operator gave NaN or infinity", converged=False)
+                return problem.solution(x, cg.iterations, False, "stopped: the operator gave NaN or infinity")
             # rtol bounds the gradient of the primal system, also where the iteration runs on the dual one.
             reduction = self.primal_reduction(cg.residual) if self.is_dual else worst
             if reduction <= rtol:
                 reason = f"converged: the gradient fell to {reduction:.2g} of its first size, rtol is {rtol:g}"
-                return self._outcome(cg, reason, converged=True)
+                return problem.solution(x, cg.iterations, True, reason)
             if worst <= goal:
                 goal, reached = goal * rtol / (2 * reduction), math.inf
             if cg.iterations >= maxiter:
-                return self._outcome(cg, f"stopped after maxiter={maxiter} iterations, {at}", converged=False)
+                return problem.solution(x, cg.iterations, False, f"stopped after maxiter={maxiter} iterations, {at}")
             if worst > reached / 2:
-                return self._outcome(cg, f"stopped by rounding errors of {y.dtype.name}, {at}", converged=False)
+                reason = f"stopped by rounding errors of {y.dtype.name}, {at}"
+                return problem.solution(x, cg.iterations, False, reason)
             reached = worst
             self._iterate(cg, initial, goal, maxiter, report)
             image = self.image(cg.x)
             cg.restart(self.residual(cg.x, image), image)
 
     def _iterate(
-        self,
-        cg: ConjugateGradients,
-        initial: _ResidualNorms,
-        goal: float,
-        maxiter: int,
-        report: Callable[[Array, float], None],
+        self, cg: ConjugateGradients, initial: _ResidualNorms, goal: float, maxiter: int, report: Report
     ) -> None:
         """Runs iterations until the recurrences meet the goal, reach rounding errors or make no progress."""
-        eps = float(np.finfo(cg.x.dtype).eps)
-        damp = self.problem.damp
-        reductions = _ResidualNorms.of(cg.residual, cg.energy).relative_to(initial)
+        eps, damp = float(np.finfo(self.problem.y.dtype).eps), self.problem.damp
+        reductions = _ResidualNorms.of(cg).relative_to(initial)
         least, least_at = float(reductions.max()), cg.iterations
         while cg.iterations < maxiter and cg.iterations - least_at < _PATIENCE:
             cg.step(active=reductions > goal)  # finished columns stay as they are
-            norms = _ResidualNorms.of(cg.residual, cg.energy)
+            norms = _ResidualNorms.of(cg)
             reductions = norms.relative_to(initial)
             worst = float(reductions.max())
-            report(self.solution(cg), worst)
+            report(cg.image if self.is_dual else cg.x, worst)
             if worst < least:
                 least, least_at = worst, cg.iterations
             rounding = _ROUNDING_ULPS * eps * (cg.gain * column_norms(cg.image) + damp**2 * column_norms(cg.x))
             if not ((reductions > goal) & (norms.length > rounding)).any():  # also if they are NaN
                 break
-
-    def _outcome(self, cg: ConjugateGradients, reason: str, *, converged: bool) -> Outcome:
-        return Outcome(self.solution(cg), cg.iterations, reason, converged)
 
 
 @dataclass(frozen=True)
@@ -184,37 +158,10 @@ class _ResidualNorms:
     energy: Array
 
     @classmethod
-    def of(cls, residual: Array, energy: Array) -> _ResidualNorms:
-        return cls(column_norms(residual), energy)
-
-    def where_nonzero(self, other: _ResidualNorms) -> _ResidualNorms:
-        """Returns these norms where they are not zero, and the others elsewhere."""
-        is_zero = self.length == 0
-        return _ResidualNorms(
-            np.where(is_zero, other.length, self.length), np.where(is_zero, other.energy, self.energy)
-        )
+    def of(cls, cg: ConjugateGradients) -> _ResidualNorms:
+        return cls(column_norms(cg.residual), cg.energy)
 
     def relative_to(self, initial: _ResidualNorms) -> Array:
         """Returns the reduction of each residual: the larger of the ratios of norms and of roots of energies."""
         energies = np.sqrt(np.maximum(0, divide_or_zero(self.energy, initial.energy)))
         return np.asarray(np.maximum(divide_or_zero(self.length, initial.length), energies))
-
-
-def column_norms(columns: Array) -> Array:
-    """Returns the Euclidean norms of columns, on the CPU, in double precision.
-
-    Columns are divided by their largest element first, because squares of small elements underflow.
-
-    Parameters
-    ----------
-    columns : ndarray of shape ``(n, P)``
-        Vectors.
-
-    Returns
-    -------
-    ndarray of float64 of shape ``(P,)``
-    """
-    xp = namespace(columns)
-    largest = xp.abs(columns).max(axis=0)
-    scale = xp.where(largest > 0, largest, 1)
-    return np.asarray(to_cpu(scale * xp.linalg.norm(columns / scale, axis=0)), dtype=np.float64)

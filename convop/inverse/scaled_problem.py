@@ -10,15 +10,45 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse.linalg import aslinearoperator
 
-from ..arrays.backend import Array, as_array, dense, namespace, on_gpu
+from ..arrays.backend import Array, as_array, dense, namespace, on_gpu, to_cpu
 from ..arrays.dtypes import kept_dtype
 from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two, to_unit_scale
 from ..operators.conv import Conv, ConvTranspose
+from .conjugate_gradients import divide_or_zero
 
-__all__ = ["ScaledProblem", "scale_damp"]
+__all__ = ["ScaledProblem", "Solution", "column_norms", "scale_damp"]
 
 # A damping beyond 2 to this power, in single and in double precision, makes the solution zero to all digits.
 _LARGEST_DAMP = {4: 60, 8: 500}
+
+
+@dataclass(frozen=True)
+class Solution:
+    """The result of `tikhonov`.
+
+    Attributes
+    ----------
+    x : ndarray
+        The solution, of shape ``A.dims`` or flat, as the data are; with a last axis for several data.
+    iterations : int
+        Iterations of conjugate gradients; 0 where the system was solved directly.
+    converged : bool
+        Whether the gradient is as small as `rtol` asks, for all data; by iterations or by a direct solution.
+    reason : str
+        Why the solver stopped, in words.
+    residual_norm : float or ndarray
+        ``norm(y - A x)``, for each of several data.
+    gradient_norm : float or ndarray
+        ``norm(A^H (y - A x) - damp^2 x)``, which is zero at the solution, relative to ``norm(A^H y)`` unless
+        ``A^H y`` is zero, too.
+    """
+
+    x: Array
+    iterations: int
+    converged: bool
+    reason: str
+    residual_norm: Any
+    gradient_norm: Any
 
 
 @dataclass(frozen=True)
@@ -120,10 +150,19 @@ class ScaledProblem:
         shape = (*self.shape, x.shape[1]) if self.is_batch else self.shape
         return scale_by_power_of_two(x, self.data_power - self.operator_power).reshape(shape)
 
-    def unscale_norms(self, norms: Array) -> Array:
-        """Returns norms of residuals, in double precision, in the units of the caller's data; infinite beyond the range."""
+    def solution(self, x: Array, iterations: int, converged: bool, reason: str) -> Solution:
+        """Returns the result of `tikhonov` for scaled columns x, with norms computed from x."""
+        residual = self.y - self.A.matmat(x)
+        lengths, first = (
+            column_norms(gradient) for gradient in (self.A.rmatmat(residual) - self.damp**2 * x, self.A.rmatmat(self.y))
+        )
         with np.errstate(over="ignore"):
-            return scale_by_power_of_two(norms, self.data_power)
+            residuals, absolute = (
+                scale_by_power_of_two(norms, self.data_power) for norms in (column_norms(residual), lengths)
+            )
+        gradients = np.where(first > 0, divide_or_zero(lengths, first), absolute)
+        norms = (residuals, gradients) if self.is_batch else (float(residuals[0]), float(gradients[0]))
+        return Solution(self.unscale_solution(x), iterations, converged, reason, *norms)
 
     def scale_data(self, value: float) -> float:
         """Returns a number in the units of the caller's data in the units of `y`."""
@@ -175,3 +214,23 @@ def scale_damp(damp: float, power: int, dtype: np.dtype[Any]) -> float:
     most = 2.0 ** _LARGEST_DAMP[dtype.type(0).real.itemsize]
     within = damp == 0 or math.frexp(damp)[1] - power <= math.frexp(most)[1]
     return math.ldexp(damp, -power) if within else most
+
+
+def column_norms(columns: Array) -> Array:
+    """Returns the Euclidean norms of columns, on the CPU, in double precision.
+
+    Columns are divided by their largest element first, because squares of small elements underflow.
+
+    Parameters
+    ----------
+    columns : ndarray of shape ``(n, P)``
+        Vectors.
+
+    Returns
+    -------
+    ndarray of float64 of shape ``(P,)``
+    """
+    xp = namespace(columns)
+    largest = xp.abs(columns).max(axis=0)
+    scale = xp.where(largest > 0, largest, 1)
+    return np.asarray(to_cpu(scale * xp.linalg.norm(columns / scale, axis=0)), dtype=np.float64)

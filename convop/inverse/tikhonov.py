@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,42 +15,12 @@ from ..arrays.progress import convergence_bar
 from ..geometry.arguments import boolean, integer
 from ..operators.block_diagonal import BlockOperator
 from ..operators.conv import Conv, ConvTranspose
-from .conjugate_gradients import divide_or_zero
 from .exact_inverse import exact_inverse
-from .normal_equations import NormalEquations, column_norms
+from .normal_equations import NormalEquations
 from .preconditioner import is_preconditionable, preconditioner, validate_damp
-from .scaled_problem import ScaledProblem
+from .scaled_problem import ScaledProblem, Solution
 
 __all__ = ["Solution", "tikhonov"]
-
-
-@dataclass(frozen=True)
-class Solution:
-    """The result of `tikhonov`.
-
-    Attributes
-    ----------
-    x : ndarray
-        The solution, of shape ``A.dims`` or flat, as the data are; with a last axis for several data.
-    iterations : int
-        Iterations of conjugate gradients; 0 where the system was solved directly.
-    converged : bool
-        Whether the gradient is as small as `rtol` asks, for all data; by iterations or by a direct solution.
-    reason : str
-        Why the solver stopped, in words.
-    residual_norm : float or ndarray
-        ``norm(y - A x)``, for each of several data.
-    gradient_norm : float or ndarray
-        ``norm(A^H (y - A x) - damp^2 x)``, which is zero at the solution, relative to ``norm(A^H y)`` unless
-        ``A^H y`` is zero, too.
-    """
-
-    x: Array
-    iterations: int
-    converged: bool
-    reason: str
-    residual_norm: Any
-    gradient_norm: Any
 
 
 def tikhonov(
@@ -156,16 +126,7 @@ def tikhonov(
             callback(problem.unscale_solution(x))
 
     with convergence_bar("gradient", rtol) if boolean("progress", progress) else nullcontext() as update:
-        outcome = equations.solve(start, P, rtol=rtol, maxiter=limit, report=report)
-    residual_norm, gradient_norm = _error_norms(problem, outcome.x)
-    return Solution(
-        problem.unscale_solution(outcome.x),
-        outcome.iterations,
-        outcome.converged,
-        outcome.reason,
-        residual_norm,
-        gradient_norm,
-    )
+        return equations.solve(start, P, rtol, limit, report)
 
 
 def _validate_rtol(rtol: float) -> float:
@@ -185,20 +146,9 @@ def _solve_directly(problem: ScaledProblem, inverse: BlockOperator, start: Array
         x = inverse.matmat(problem.y)
     else:
         x = start + inverse.matmat(problem.y - problem.A.matmat(start))
-    residual_norm, gradient_norm = _error_norms(problem, x)
-    worst = float(np.max(gradient_norm, initial=0.0))
-    reason = "solved directly, by fast transforms"
-    if worst > rtol:
-        reason += f", to the precision of {x.dtype.name}: gradient {worst:.2g}"
-    return Solution(problem.unscale_solution(x), 0, worst <= rtol, reason, residual_norm, gradient_norm)
-
-
-def _error_norms(problem: ScaledProblem, x: Array) -> tuple[Any, Any]:
-    """Returns `residual_norm` and `gradient_norm` of `Solution`, computed from x."""
-    A, y = problem.A, problem.y
-    residual = y - A.matmat(x)
-    lengths = column_norms(A.rmatmat(residual) - problem.damp**2 * x)
-    first = column_norms(A.rmatmat(y))
-    gradients = np.where(first > 0, divide_or_zero(lengths, first), problem.unscale_norms(lengths))
-    residuals = problem.unscale_norms(column_norms(residual))
-    return (residuals, gradients) if problem.is_batch else (float(residuals[0]), float(gradients[0]))
+    solution = problem.solution(x, 0, True, "solved directly, by fast transforms")
+    reached = float(np.max(solution.gradient_norm, initial=0.0))
+    if reached <= rtol:
+        return solution
+    reason = f"{solution.reason}, to the precision of {x.dtype.name}: gradient {reached:.2g}"
+    return replace(solution, converged=False, reason=reason)

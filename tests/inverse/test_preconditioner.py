@@ -66,7 +66,7 @@ def test_preconditioner_reduces_iterations_in_every_mode(mode, fewer):
         ((3000,), (31,), {}, 8),
         ((128, 96), (9, 9), {"stride": 2}, 10),
         ((128, 96), (7, 7), {"dilation": 2}, 2),
-        ((40, 36, 30), (5, 5, 5), {}, 1.2),
+        pytest.param((40, 36, 30), (5, 5, 5), {}, 1.2, marks=pytest.mark.slow),
         ((3, 80, 80), (3, 3, 5, 5), {}, 5),
         ((4, 80, 80), (8, 2, 3, 3), {"groups": 2}, 8),
     ],
