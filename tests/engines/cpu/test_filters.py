@@ -24,10 +24,10 @@ FILTERS = [CsrFilter, DirectFilter, FftFilter, GemmFilter, SeparableFilter]
 
 
 def test_residual_reading_leaves_out_rows_without_results():
-    """Middle axis of 3 rows with 2 results: residuals of 2 indices of 2 rows of 4."""
-    reading = residual_reading(Geometry(ConvSpec((3, 3, 5), (2, 2, 2)), False, np.dtype(float)))
-    assert reading.rows.tolist() == [[0, 4, -1, 8, 12, -1]]
-    assert (reading.space, reading.stop.tolist()) == (16, [4])
+    """Middle axes of 2 and 3 results among 3 x 5 rows: residuals of 6 rows of 2."""
+    reading = residual_reading(Geometry(ConvSpec((1, 3, 5, 2), (1, 2, 3, 1)), False, np.dtype(float)))
+    assert reading.rows.tolist() == [[0, 2, 4, -1, -1, 6, 8, 10, -1, -1, -1, -1, -1, -1, -1]]
+    assert (reading.space, reading.stop.tolist()) == (12, [2])
 
 
 def test_read_residual_takes_the_channels_of_a_stack():

@@ -34,10 +34,11 @@ def flat_block(geometry):
 
 
 def test_planes_of_the_picture(geometry):
-    """Offset 9, which the picture leaves empty, is read by no tap of an output."""
+    """Offset 9, which the picture leaves empty, is the copy of element 4 at position 9, and no output reads it."""
     flat = flat_block(geometry).tolist()
     assert flat[:5] == PHASE_0
     assert flat[5:9] == PHASE_1
+    assert max(at + o for at in OFFSETS.values() for o in range(4)) == 8
 
 
 def test_interior_and_edges_of_the_picture(geometry):
@@ -72,11 +73,11 @@ def test_picture_is_in_the_docstring():
     assert "y[o] = a*flat[o + 0] + c*flat[o + 1] + b*flat[o + 5]" in text
 
 
-def test_records_have_every_public_name_and_run_kinds_are_false_for_rows_only():
-    """`correlate_block` takes every run kind other than ROW for one that runs over several rows."""
-    assert set(records.__all__) == {
-        name
-        for name, value in vars(records).items()
-        if isinstance(value, type) and value.__module__ == records.__name__
-    }
+def test_all_lists_every_record():
+    own = {name for name, value in vars(records).items() if getattr(value, "__module__", "") == records.__name__}
+    assert set(records.__all__) == own
+
+
+def test_run_kind_is_false_for_rows_only():
+    """`correlate_block` takes every other kind for runs over several rows."""
     assert [bool(kind) for kind in (RunKind.ROW, RunKind.INDEX, RunKind.BLOCK)] == [False, True, True]
