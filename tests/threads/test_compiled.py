@@ -147,17 +147,29 @@ def test_kernels_import_only_from_their_folder_and_from_threads():
             assert folder in (path.parent, PACKAGE / "threads") or names <= {"Array", "Ints"}, (path, folder, names)
 
 
-def test_digest_sees_names_and_contents_of_all_sources(tmp_path):
-    digest = compiled._digest.__wrapped__
-    (tmp_path / "a.py").write_text("1")
-    first = digest(tmp_path)
-    assert digest(tmp_path) == first
-    (tmp_path / "notes.txt").write_text("not a source")
-    assert digest(tmp_path) == first
-    (tmp_path / "b.py").write_text("")
-    second = digest(tmp_path)
-    (tmp_path / "b.py").rename(tmp_path / "c.py")
-    assert len({first, second, digest(tmp_path)}) == 3
+@pytest.mark.parametrize("changed", ["kernels", "threads"])
+def test_digest_sees_names_and_contents_of_all_sources(changed, tmp_path, monkeypatch):
+    """Those of the kernel's folder, and those of the folder of `compiled`."""
+    for name in ("kernels", "threads"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "threads" / "compiled.py"))
+    folder = tmp_path / changed
+    seen = []
+
+    def is_new():
+        seen.append(compiled._digest.__wrapped__(tmp_path / "kernels"))
+        return seen[-1] not in seen[:-1]
+
+    assert is_new()
+    assert not is_new()
+    (folder / "a.py").write_text("1")
+    assert is_new()
+    (folder / "a.py").write_text("2")
+    assert is_new()
+    (folder / "a.py").rename(folder / "b.py")
+    assert is_new()
+    (folder / "notes.txt").write_text("not a source")
+    assert not is_new()
 
 
 def test_kernel_without_a_source_is_compiled_in_every_process():
