@@ -23,7 +23,7 @@ _MARGIN, _ENERGY_GAIN, _MARGIN_ITERATIONS = 2, 1.02, 4
 def reinitialise_dead_filters(problem: Problem, state: AdmmState, table: Array) -> Problem:
     """Replaces each filter whose maps are zero by the patch of the residual images with the most energy.
 
-    At maps that are a minimum, no filter has a correlation of more than 1/lam with the residual. A patch whose norm is well
+    When the maps are optimal, no filter has a correlation of more than 1/lam with the residual. A patch whose norm is well
     above that therefore resembles no filter. The cost does not change, since the maps of the new filter are zero.
 
     Parameters

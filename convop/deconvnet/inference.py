@@ -39,7 +39,7 @@ class Codes:
         An upper bound of the objective's distance to its minimum, relative to the objective, from a dual solution; NaN for
         p < 1, where no bound is known.
     iterations : int
-        Products with the filters and with their transpose; of several blocks of images the most in any block.
+        Products with the filters and with their transpose; with several blocks of images, the maximum over blocks.
     converged : bool
         Whether all images have reached the tolerance, as far as the stopping rule can tell: see the notes of
         `sparse_codes`.

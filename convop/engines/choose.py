@@ -28,7 +28,8 @@ from .selection import AUTOMATIC, Selector, torch_engine
 
 __all__ = ["available", "candidates", "make", "make_filter", "with_kernel"]
 
-# Up to this number of entries the matrix is faster than any engine that has to be called: no cost is estimated.
+# Up to this number of entries the matrix is faster than any other engine, whose call overhead dominates: no cost is
+# estimated.
 _TINY = 2**14
 # Above this number of entries the matrix is used on request only.
 _MATRIX_ENTRIES = 2**20

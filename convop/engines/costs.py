@@ -77,7 +77,7 @@ def _gemm(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, floa
 
 
 def _fft(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float]:
-    # A fit cannot separate amounts that depend on how planes are cut: their sum is predicted but for one factor.
+    # A fit cannot separate amounts that depend on how planes are cut: their sum is predicted up to one fitted factor.
     found = cheapest_transforms(spec, adjoint, dtype, Tuning.packaged())
     kind = "along the first axis" if isinstance(found, ColumnCut) else "along all axes"
     return {"call": 1, kind: spec.groups * found.nanoseconds}
@@ -90,7 +90,7 @@ def _csr(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float
 
 def _torch(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float]:
     components = component_count(dtype)
-    # oneDNN has loops of their own for stride 1 without dilation, and others for the rest.
+    # oneDNN has dedicated loops for stride 1 without dilation.
     plain = all(axis.stride == axis.dilation == 1 or axis.taps == 1 for axis in spec.axes)
     kind = ("multiplied" if plain else "multiplied, strided or dilated") + (" back" if adjoint else "")
     return {"call": 1, "moved": components * _moved(spec), kind: components * components * _multiplications(spec)}

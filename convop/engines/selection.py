@@ -48,7 +48,7 @@ class Selector(ABC):
     argument : str
         The argument's name in error messages.
     rest : mapping, optional
-        Seconds for which an engine of a name keeps the machine busy after its last call.
+        Seconds for which an engine keeps the machine busy after its last call, by name.
     synchronize : callable, optional
         Waits until the device has done all its work; nothing by default.
     """

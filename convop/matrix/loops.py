@@ -101,7 +101,7 @@ class LastAxis(NamedTuple):
 
 @allocating_kernel
 def _locate(outer, leading, begins, ends):
-    """Write the range of entries of every leading axis at an outer index. Returns whether all are as they were."""
+    """Write the range of entries of every leading axis at an outer index. Returns whether none changed."""
     same = True
     rest = outer
     for a in range(len(leading.outputs) - 1, -1, -1):

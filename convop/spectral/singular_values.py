@@ -34,8 +34,8 @@ __all__ = [
     "to_dense",
 ]
 
-# All singular values of a matrix, or of one of its diagonal blocks, are computed up to this smaller side, which takes
-# some seconds and half a GiB.
+# All singular values of a matrix, or of one of its diagonal blocks, are computed if the smaller side is at most this,
+# which takes a few seconds and half a GiB.
 DENSE_SIDE = 4096
 # Up to this many multiplications, about a second, a decomposition is preferred to iterations for a few values.
 _DENSE_WORK = 4 * 10**9

@@ -1,7 +1,7 @@
-"""The dot-product test: checks that an operator is linear and that its adjoint is its adjoint.
+"""The dot-product test: checks that an operator is linear and that its declared adjoint is correct.
 
 Public in `convop.testing`. The test is that of J. F. Claerbout, Earth Soundings Analysis: Processing versus Inversion
-(1992), with vectors and tolerances that let no single wrong entry pass and no right operator fail.
+(1992), with vectors and tolerances that catch every single wrong entry and accept every correct operator.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def dottest(
     rtol: float | None = None,
     raise_error: bool = True,
 ) -> DotTest:
-    """Test that an operator is linear and that its adjoint is its adjoint, ``<A x, y> == <x, A^H y>``.
+    """Test that an operator is linear and that its declared adjoint is correct, ``<A x, y> == <x, A^H y>``.
 
     Parameters
     ----------
@@ -53,13 +53,13 @@ def dottest(
     Raises
     ------
     AssertionError
-        If the test fails, with the figures; not with ``raise_error=False``.
+        If the test fails and `raise_error` is true; the message gives the figures.
     TypeError
         If `op` is not an operator.
 
     Notes
     -----
-    Compared are: superposition and ``A 0 == 0``, in both directions, so that an affine map fails; ``<A x, y>`` with
+    The test compares superposition and ``A 0 == 0``, in both directions, so that an affine map fails; ``<A x, y>`` with
     ``<x, A^H y>`` on dense vectors, whose entries have moduli between 1/2 and 3/2 and random signs, so that one
     wrong entry shows wherever it is and none hides behind another; and the same on sparse vectors, each pair of one
     of 32 random subsets of `x` and one of 32 of `y`. In a small operator every subset is one entry.
@@ -128,7 +128,7 @@ def assert_adjoint(
     Raises
     ------
     AssertionError
-        If they are not, with the figures.
+        If they are not; the message gives the figures.
 
     Examples
     --------

@@ -95,7 +95,7 @@ def parametrize_with_checks(operators: Iterable[Any]) -> Any:
 
 
 def _check_dot_products(op: Any, rng: int | np.random.Generator = 0) -> None:
-    """The operator is linear and its adjoint is its adjoint."""
+    """The operator is linear and its declared adjoint is correct."""
     dottest(op, rng=rng)
 
 

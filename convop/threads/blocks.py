@@ -20,7 +20,8 @@ __all__ = ["run_blocks", "run_items"]
 # Blocks for each thread, so that one that is interrupted does not keep the others waiting for long.
 _BLOCKS_PER_THREAD = 8
 
-# One pool for the process, as large as was ever asked for. A forked child has none of its threads, so it makes its own.
+# One pool for the process, as large as the largest request so far. A forked child has none of its threads, and makes its
+# own.
 _pool: ThreadPoolExecutor | None = None
 _pool_size = 0
 _pool_lock = ForkSafeLock()
@@ -100,7 +101,7 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
 def run_items(
     function: Callable[[int, int], object], items: int, *, work: int, blocks_per_thread: int = _BLOCKS_PER_THREAD
 ) -> None:
-    """Call ``function(first, stop)`` on blocks of a range of items that make up so much work.
+    """Call ``function(first, stop)`` on blocks of a range of items whose total work is `work`.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def run_items(
     work : int
         Multiplications of all of them: little is done by the calling thread alone.
     blocks_per_thread : int
-        More even out items of unequal work, or a thread that is interrupted.
+        A larger number evens out items of unequal work and threads that are interrupted.
     """
     threads = threads_for(items, work)
     run_blocks(function, items, threads=threads, blocks=1 if threads == 1 else blocks_per_thread * threads)

@@ -44,8 +44,8 @@ _OPTIONS = {"nogil": True, "_nrt": False}
 def kernel(function: Callable[..., Any]) -> Any:
     """Compiles a function when it is first called, without the GIL, and keeps the code for later processes.
 
-    A kernel allocates no arrays. What it calls or freezes has to be in its folder or in this one: constants, tile shapes,
-    microkernels.
+    A kernel allocates no arrays. Everything it calls or captures as a constant (microkernels, tile shapes) must live in its
+    folder or in this one.
 
     Parameters
     ----------

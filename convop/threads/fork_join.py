@@ -30,14 +30,14 @@ from .llvm import integer_constant
 __all__ = ["AWAKE", "FREE", "LEAVE", "counters", "fork_join", "worker_loop"]
 
 FREE, _CLAIMED, _POSTED, _RUNNING = range(4)
-# Integers of a slot: the state, what is posted, whether the worker looks for work, and whether it shall leave.
+# Integers of a slot: the state, what is posted, whether the worker looks for work, and whether it must exit.
 _STATE, _FUNCTION, _ARGUMENTS, AWAKE, LEAVE = range(5)
 
 _INT, _VOID = ir.IntType(64), ir.VoidType()
 _POINTER = ir.IntType(8).as_pointer()
 _JOB = ir.FunctionType(_VOID, [_POINTER])
 
-# Looks at a state before a waiting thread yields its core, on which the worker that it waits for may be stuck.
+# Looks at a state before a waiting thread yields its core, which the worker that it waits for may need.
 _SPIN_LIMIT = 2000
 
 
@@ -239,7 +239,7 @@ def fork_join(typingctx, workers, function, arguments):
         looks = cgutils.alloca_once_value(builder, integer_constant(0))
         with cgutils.for_range(builder, count) as loop:
             slot = builder.load(builder.gep(slots.data, [loop.index]))
-            # This may take back what another loop has posted meanwhile, which then does without this worker.
+            # This may take back what another loop has posted meanwhile; that loop then proceeds without this worker.
             _compare_exchange(builder, slot, _POSTED, FREE)
             with _while_running(builder, slot, mine):
                 looked = builder.add(builder.load(looks), integer_constant(1))

@@ -50,7 +50,7 @@ class _Worker:
             self._loop(self.address, _SPIN_LIMIT)
 
     def wake(self) -> None:
-        """Wakes the thread if it sleeps. One signal too many costs it some looks; a lost one is repeated next time."""
+        """Wakes the thread if it sleeps. A spurious signal costs a few looks; a lost one is repeated by the next call."""
         from .fork_join import AWAKE
 
         if not self.slot[AWAKE]:
@@ -87,7 +87,7 @@ class _Pool:
         return _Pool(tuple(workers), np.array([worker.address for worker in workers], np.int64), full)
 
 
-# The pool of the process, as large as was ever asked for. A forked child has none of its threads.
+# The pool of the process, as large as the largest request so far. A forked child has none of its threads.
 _pool = _Pool()
 _growing = ForkSafeLock()
 

@@ -14,7 +14,7 @@ from ..geometry.arguments import integer
 
 __all__ = ["chosen_threads", "set_num_threads", "thread_count", "threads_for", "transform_workers"]
 
-# Multiplications that are not worth waking a thread for: some 0.1 ms.
+# Multiplications that are too few to be worth waking a thread: about 0.1 ms.
 _SMALL_WORK = 10**6
 # Elements for which scipy.fft's threads are not worth starting.
 _SMALL_TRANSFORM = 2**16
@@ -28,8 +28,8 @@ def set_num_threads(count: int | None) -> None:
     Parameters
     ----------
     count : int or None
-        At least 1; None for one for each core that this process may run on. Limits set with threadpoolctl hold
-        besides.
+        At least 1; None for one for each core that this process may run on. Limits set with threadpoolctl also
+        apply.
 
     Raises
     ------

@@ -1,5 +1,6 @@
 """The atomic counter that hands out items of work."""
 
+import re
 import threading
 
 import numpy as np
@@ -31,7 +32,13 @@ def test_atomic_fetch_add_returns_the_old_value_and_adds_one_to_the_first_elemen
 def test_atomic_fetch_add_gives_every_thread_numbers_of_its_own():
     counter, taken = np.zeros(1, np.int64), np.zeros((4, 200_000), np.int64)
     take_many(counter, taken[0, :0])  # compiled
-    threads = [threading.Thread(target=take_many, args=(counter, row)) for row in taken]
+    barrier = threading.Barrier(len(taken))
+
+    def work(row):
+        barrier.wait()
+        take_many(counter, row)
+
+    threads = [threading.Thread(target=work, args=(row,)) for row in taken]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -39,6 +46,13 @@ def test_atomic_fetch_add_gives_every_thread_numbers_of_its_own():
     assert counter[0] == taken.size
     np.testing.assert_array_equal(np.sort(taken, axis=None), np.arange(taken.size))
     assert (np.diff(taken, axis=1) > 0).all()
+
+
+def test_atomic_fetch_add_is_one_instruction():
+    """Threads may happen to take their numbers one after another, so the code itself is looked at."""
+    take(np.zeros(1, np.int64))
+    (code,) = take.inspect_llvm().values()
+    assert re.search(r"atomicrmw add \S+ %\S+, i64 1 monotonic", code)
 
 
 def test_integer_constant_has_64_bits():

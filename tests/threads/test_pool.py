@@ -80,7 +80,7 @@ def test_fork_join_does_every_item_once_and_workers_take_part(own_pool):
 
 
 def test_fork_join_returns_after_the_last_worker(own_pool):
-    """A worker that has begun late still writes while the caller is done: items are long."""
+    """Items are long, so a late worker still writes when the caller has finished its own share."""
     for _ in range(100):
         done, _ = counted(pool.awake_workers(100, 1), items=5, length=50000)
         before = done.copy()

@@ -35,7 +35,7 @@ __all__ = ["ColumnCut", "ColumnGeometry", "ColumnProblem", "column_cut"]
 
 # Bytes of a cache line.
 _LINE = 64
-# Bytes of a wide and of a narrow tile of two complex planes.
+# Bytes of a wide and of a narrow tile, for two planes the sizes in `microkernels.TILES` times `microkernels.VECTOR_BYTES`.
 _TILE_BYTES = (128, 32)
 
 

@@ -18,7 +18,7 @@ from .tuning import Tuning
 
 __all__ = ["DirectEngine", "DirectGeometry"]
 
-# Elements of a workspace beyond its planes: two cache lines of the smallest numbers.
+# Elements of a workspace beyond its planes, more than the widest tile (64 float32) reads or writes there.
 _SLACK = 128
 
 
@@ -78,7 +78,8 @@ class DirectGeometry(CompiledGeometry):
 
 
 class DirectEngine(PlaneEngine):
-    """Compiled loops over the planes of the extended input. No matrix, and no more memory than the result.
+    """Compiled loops over the planes of the extended input. No matrix, and no extended copy of the input: each thread
+    has a workspace for one block.
 
     NaN and infinities stay where the kernel reads them.
     """

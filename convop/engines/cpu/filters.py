@@ -62,7 +62,7 @@ class Filter(Protocol):
 
 
 class CsrFilter:
-    """The data matrix of each group: what `ConvFilter.tosparse` consists of.
+    """The data matrix of each group: the blocks of `ConvFilter.tosparse`.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class PlaneFilter:
 
 
 def residual_reading(geometry: Geometry) -> Reading:
-    """Returns how residuals are read: to where the planes of the input have the place of each result, and zeros between."""
+    """Returns how residuals are read: at the positions that results have in the input planes, with zeros between."""
     plan, row_size = geometry.plan, geometry.plan.axes[-1].output_size
     rows = np.full((plan.axes[0].output_size, plan.rows_per_index), -1)
     results = np.arange(plan.axes[0].output_size * len(plan.row_offsets)) * row_size

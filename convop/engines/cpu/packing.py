@@ -17,13 +17,13 @@ __all__ = ["Correlations", "concatenated", "pair_distance", "pair_table", "plane
 
 
 def concatenated(arrays: list[Array], dtype: Any) -> tuple[Array, Array]:
-    """Returns where each array begins in their concatenation (one more than arrays, as CSR's indptr), and that."""
+    """Returns where each array begins in their concatenation (one more than arrays, as CSR's indptr), and the concatenation."""
     at = np.cumsum([0, *(a.size for a in arrays)])
     return at, np.concatenate([a.ravel() for a in arrays]).astype(dtype, copy=False)
 
 
 def plane_runs(planes: int) -> list[int]:
-    """Returns numbers of planes that are computed together: fours, and rather three and two than four and one."""
+    """Returns numbers of planes that are computed together: fours, but 3 + 2 instead of 4 + 1."""
     runs = []
     while planes:
         runs.append(3 if planes in (3, 5) else min(planes, 4))

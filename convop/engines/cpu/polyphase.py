@@ -165,7 +165,7 @@ class Plan:
     """One direction of a convolution as integers: which elements are read, which taps go where, what is written.
 
     Rows run along the last axis. Work is divided along the first axis; the axes between are flattened with it into the
-    number of a row. Channels do not occur: the planes of all channels are alike.
+    number of a row. Channels are absent, because all channels are treated alike.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ from .workspace import padded
 
 __all__ = ["SweepGeometry", "sweep_direction"]
 
-# Elements of a workspace beyond its planes: two cache lines of the smallest numbers.
+# Elements of a workspace beyond its planes, more than the widest tile (64 float32) reads or writes there.
 _SLACK = 128
 
 
@@ -138,7 +138,7 @@ class SweepGeometry(CompiledGeometry):
         self.workspace = (x, y)
 
     def _cut(self, tile: Tile, tuning: Tuning) -> tuple[int, int]:
-        """Returns the indices of the first axis and of the last of a block, so that least is read and swept twice."""
+        """Returns a block's indices of the first axis and of the last that minimise repeated reading and sweeping."""
         first, last, costs = self.plan.axes[0], self.plan.axes[-1], tuning.sweeps
         cuts: list[tuple[int, int]] = []
         for row_blocks, column_blocks in product(costs.cuts, costs.cuts):

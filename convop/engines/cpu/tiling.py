@@ -35,7 +35,7 @@ def tiled(length: int, tile: Tile, narrow_time: float) -> float:
 
 
 def tap_offsets(plan: Plan, taps: Taps, planes: int, plane_stride: int, row_stride: int) -> Array:
-    """Returns where every tap of a stack of channel components reads, ``(planes, taps)``, flat.
+    """Returns where every tap of all channel components reads, ``(planes, taps)``, flat.
 
     The offset of a tap is its plane, its row and its shift along the last axis:
     ``(plane*read_phases + phase)*plane_stride + row*row_stride + shift``.
@@ -79,7 +79,7 @@ class DirectTiling:
 
     @classmethod
     def of(cls, geometry: Geometry, tile: Tile, tuning: Tuning, *, paired: bool) -> DirectTiling:
-        """Returns the tiling that reads least twice and stays in cache.
+        """Returns the tiling that stays in cache with the least repeated reading.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class DirectTiling:
             Whether two indices of the first axis are computed together.
         """
         cuts = list(_direct_cuts(geometry, tile, tuning))
-        # A signal has no rows to choose from: the last cut is the first that fits the cache.
+        # A signal has no rows to choose from. Its cuts end with the first one that fits the cache.
         signal = geometry.plan.axes[0].output_size == 1
         cut = cuts[-1] if signal else cheapest(cuts, lambda cut: cut.cost)
         return cls._laid_out(geometry, cut, tile, tuning, paired)
@@ -144,7 +144,7 @@ def _direct_cuts(geometry: Geometry, tile: Tile, tuning: Tuning) -> Iterator[_Cu
     first, last = plan.axes[0], plan.axes[-1]
     read, written = geometry.read_planes, geometry.written_planes
     cache = constants.cache_bytes if written > constants.planes_together else constants.streamed_bytes
-    # Enough blocks for all workers, but none that reads more of its neighbours than of its own.
+    # Enough blocks for all workers, but no block whose halo exceeds its own rows.
     wanted = max(math.ceil(first.output_size * groups / constants.least_blocks), 2 * first.halo, 2)
     columns = last.output_size
     while True:
@@ -153,6 +153,7 @@ def _direct_cuts(geometry: Geometry, tile: Tile, tuning: Tuning) -> Iterator[_Cu
         outer = max(1, min(first.output_size, wanted, room // ((read + written) * row)))
         outer = math.ceil(first.output_size / math.ceil(first.output_size / outer))
         size = (read * (outer + first.halo) + written * outer) * row
+        # Elements touched per result, times a penalty that grows as the square root beyond the cache.
         yield _Cut(outer, columns, size / (outer * columns) * max(1.0, (size * itemsize / cache) ** 0.5))
         blocks = math.ceil(last.output_size / columns) * groups
         enough = first.output_size > 1 or blocks >= constants.least_blocks

@@ -1,7 +1,7 @@
 """The measured constants by which planes are cut into blocks: costs, and sizes of caches.
 
-They are kept in ``engines/costs.json`` under ``"tuning"``. Times are nanoseconds of one thread, by byte of the real dtype
-where not said otherwise; only their ratios decide.
+They are kept in ``engines/costs.json`` under ``"tuning"``. Times are nanoseconds of one thread per byte of the real dtype
+unless noted; only their ratios matter.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ Cut = TypeVar("Cut")
 class DirectTuning:
     """Blocks of the direct engine."""
 
-    cache_bytes: int  # of a block whose planes are read again for other planes: the second-level cache
-    streamed_bytes: int  # of a block that is read once, row by row; shorter rows take longer
-    planes_together: int  # planes of results that are computed together at most
+    cache_bytes: int  # of a block whose input planes are read again for each group of output planes: second-level cache
+    streamed_bytes: int  # of a block that is read once, row by row: third-level cache; shorter rows take longer
+    planes_together: int  # output planes up to which a block is read once
     copy_share: float  # share of the rate that is left where results are copied from a workspace
-    least_blocks: int  # so that all workers have some
+    least_blocks: int  # minimum number of blocks, so every worker gets some
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class ColumnTuning:
     beyond_first_cache: float  # factor of `step` where the columns of a cache line exceed the first-level cache
     first_cache: int  # bytes
     held_bytes: int  # of a block that the caches of a core and its neighbours hold
-    workers: int  # blocks come in a number that so many workers share evenly
+    workers: int  # the number of blocks is rounded up to a multiple of this
     lengths: tuple[int, ...]  # of transforms
     cuts: tuple[int, ...]  # blocks along the last axis that are tried
     least_width: int  # columns of half a block
@@ -68,7 +68,7 @@ class SweepTuning:
     move: float  # to read or write an element
     row: float  # nanoseconds of a row of results
     held_bytes: int  # of a block that the caches of a core and its neighbours hold
-    workers: int  # blocks come in a number that so many workers share evenly
+    workers: int  # the number of blocks is rounded up to a multiple of this
     cuts: tuple[int, ...]  # blocks along an axis that are tried
     least_width: int  # columns of a block
 

@@ -56,7 +56,7 @@ def scratch(name: str, size: int, dtype: np.dtype[Any], *, threads: int = 1) -> 
         if size * dtype.itemsize > _KEPT:
             memory.require(size * dtype.itemsize, "the planes of a block of the extended input")
         array = _aligned(size, dtype)
-        # Where many threads call, each call has few workers.
+        # When many threads call at once, each call gets few workers.
         if array.nbytes <= (threads * _KEPT if current_thread() is main_thread() else _KEPT):
             setattr(_kept, key, array)
     return array[:size]

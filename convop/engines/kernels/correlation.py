@@ -1,7 +1,7 @@
 """Sums taps over runs of results: the loops between a block of planes and the microkernels.
 
-A run is cut into register tiles. The last tile of a run may begin before the end of the tile before it, or be a narrow
-one, so that no result is computed by scalar code: what two tiles both compute is the same.
+A run is cut into register tiles. The last tile may overlap its predecessor or be narrow, so no scalar code is needed;
+results that two tiles both compute are identical.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _run(index, row, block, offsets, layout, run_kind):
 @inner_kernel
 def correlate_block(planes, planes_at, results, block, layout, job):
     """Computes all planes of results of one output phase, run by run."""
-    # Fields are read once: each reading of an array from a record counts its references.
+    # Fields are read once, outside the loops.
     distance, run_kind, taps, pair, weight_at = job.distance, job.run_kind, job.taps, job.pair, job.weight_at
     offsets, values, rows = layout.row_offsets, results.values, results.rows
     plane = 0

@@ -31,7 +31,7 @@ def block_loop(process: Callable[..., None]) -> Any:
 
     @uncached_kernel
     def loop(counter, items, plan, operands):
-        worker = atomic_fetch_add(counter[8:])
+        worker = atomic_fetch_add(counter[8:])  # in order of arrival; the caller is one of them
         spaces = operands.workspace
         own = Workspace(spaces.x[worker], spaces.x_read[worker], spaces.y[worker], spaces.y_read[worker])
         item = atomic_fetch_add(counter)

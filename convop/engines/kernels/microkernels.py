@@ -7,9 +7,9 @@ With the planes of the input laid flat, a tap is one flat offset, and a tile of 
 This is the microkernel of a matrix product (Van Zee and van de Geijn, BLIS, ACM TOMS 41, 2015) whose second factor is
 read in place through offsets, instead of being packed by im2col. The ``R*T`` sums stay in registers for the whole list of
 taps: ``V`` vectors of ``X`` and one broadcast weight at a time give ``R*V`` fused multiply-adds. Compilers do not keep
-such a tile in registers by themselves. Vectors longer than the machine's are split by LLVM.
+such a tile in registers by themselves. LLVM splits vectors that are longer than the machine's.
 
-Two further microkernels pay for themselves, measured on two cores of Zen 4 against what they replace:
+Two more microkernels are worth their code, measured on two cores of Zen 4 against what they replace:
 
 - `pair_tile` computes one plane for two indices of the first axis at once, so that each load of ``X`` serves two sums.
   Without pairs, 28 products took 0.98 to 2.08 times as long (geometric mean 1.22).
@@ -45,10 +45,10 @@ __all__ = [
     "tiles",
 ]
 
-# Bytes of a vector. Machines with shorter vectors use two instructions.
+# Bytes of a vector.
 VECTOR_BYTES = 32
-# Vectors along j for R planes of results: R*V sums, V vectors of X and a weight fill 16 registers. The second number is
-# for narrow tiles, which compute what is left of a row.
+# Vectors along j for R planes of results: R*V sums, V vectors of X and one weight in 16 registers (17 for R = 1, 13 for R = 2
+# and 3, 16 for R = 4). The second number is for narrow tiles, which compute the rest of a row.
 TILES = {1: (8, 2), 2: (4, 1), 3: (3, 1), 4: (3, 1)}
 PAIR_TILE = (4, 1)
 # Taps of a dot tile for R planes of residuals.

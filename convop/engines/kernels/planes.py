@@ -97,7 +97,7 @@ def scatter(planes, layout, phase_number, writing, target, block):
     components, row_size = writing.components, writing.row_size
     rows, offsets = writing.rows[lead], layout.row_offsets
     values, halo_rows, halo_columns = target.values, target.halo_rows, target.halo_columns
-    halo_row_size = (halo_columns.shape[1] > 0) * components
+    halo_lines = (halo_columns.shape[1] > 0) * components
     plane = 0
     for c in range(writing.channels):
         channel = block.stack * writing.channels + c
@@ -113,7 +113,7 @@ def scatter(planes, layout, phase_number, writing, target, block):
                     at = plane * layout.plane_stride
                     at += (i * layout.rows_per_index + offsets[k]) * layout.row_stride
                     results = planes[at : at + block.column_count]
-                    halo = halo_columns[(halo_row + row) * halo_row_size + component * (halo_row_size > 0)]
+                    halo = halo_columns[(halo_row + row) * halo_lines + component * (halo_lines > 0)]
                     if row < writing.row_count:
                         to = base + row * row_size * components
                         _scatter_row(results, values, to, writing, phase, block.column, halo)
@@ -154,7 +154,7 @@ def _scatter_row(row, values, at, writing, phase, column, halo):
 
 @kernel
 def add_halo(target, writing, channels, halo_row_to, halo_column_to):
-    """Adds the halo of an adjoint back: each halo row and column to the elements that the extension copies there.
+    """Adds each halo row and column of an adjoint to the elements that the extension copied it from.
 
     ``halo_row_to`` has the row for each halo row, ``halo_column_to`` the element of a row for each halo column.
     """

@@ -1,35 +1,44 @@
 """The records that compiled loops take, each field with its meaning and unit, and a picture of the planes.
 
 Numba reads a `typing.NamedTuple` by attribute inside compiled code, so a loop takes a few records, built by keyword in one
-place, instead of dozens of positional integers and arrays. Sizes, strides and offsets are in elements of the real dtype,
-unless rows are named. Integers are int64.
+place, instead of dozens of positional integers and arrays. Sizes, strides and offsets are in elements of the real dtype
+unless the comment says rows. Integers are int64.
 
 A *phase* is a polyphase component: position ``p = q*stride + phase`` of the extended axis is index ``q`` of its phase.
 A *plane* is one phase of one component (real or imaginary) of one channel. A *row* runs along the last axis. The first
-axis is divided into blocks; the axes between are flattened with it into the number of a row.
+axis is divided into blocks; the axes between are flattened, together with the first, into a row number. A *stack* is the
+planes of one channel group of one input of a batch: ``stack = batch*groups + group``. An *output phase* is one combination
+of the phases that a direction writes along all axes; forward there is one. The *halo* of a block is what it reads beyond
+its results.
 
 For a signal of 7 elements, 3 taps, stride 2, padding 1 and mode "reflect" (``A = Conv([a, b, c], 7, stride=2, padding=1,
 padding_mode="reflect")``), forward::
 
     input              x0 x1 x2 x3 x4 x5 x6
-    extended        x1 x0 x1 x2 x3 x4 x5 x6 x5         positions p = 0 ... 8
+    extended        x1 x0 x1 x2 x3 x4 x5 x6 x5 x4      positions p = 0 ... 9
     phase 0         x1    x1    x3    x5    x5         even positions, read by taps a (shift 0) and c (shift 1)
-    phase 1            x0    x2    x4    x6    --      odd positions, read by tap b (shift 0)
+    phase 1            x0    x2    x4    x6    x4      odd positions, read by tap b (shift 0); no tap reads position 9
 
-    block of 4 outputs with a halo of 1, as it lies in a workspace (plane_stride 5):
+    block of 4 outputs with a halo of 1, drawn with plane_stride 5 (in a workspace strides are padded to cache lines):
 
         offset      0  1  2  3  4 | 5  6  7  8  9
-                   x1 x1 x3 x5 x5 |x0 x2 x4 x6 --
-        taps       a at 0, c at 1 | b at 5             a tap is one offset into the flat block
+                   x1 x1 x3 x5 x5 |x0 x2 x4 x6 x4
+        taps       a at 0, b at 5, c at 1              a tap is one offset into the flat block
 
-    output         y[o] = a*flat[o + 0] + c*flat[o + 1] + b*flat[o + 5]      for the whole run o = 0 ... 3
+    output         y[o] = a*flat[o + 0] + b*flat[o + 5] + c*flat[o + 1]      for the whole run o = 0 ... 3
 
 No output reads offset 9, position 9 of the extended axis.
 
 In phase 0, indices 1 to 3 are the *interior* (``element = start + q*step`` with ``start = -1``, ``step = 2``); index 0 and
 index 4 are *edges*, whose elements a table lists. The adjoint runs the same loops: it reads ``y`` extended by zeros, and
 writes each phase to where the forward direction reads it. What it writes to an edge goes to a *halo row* or *halo column*
-beside the result first, and is added to the element that the extension copies there at the end (`planes.add_halo`).
+beside the result, and is finally added to the element that the extension copied from (`planes.add_halo`).
+
+A loop takes a plan and operands: ``DirectPlan(Tiling, Reading, Writing, Layout, TapTable, PairTable)`` is built once for a
+kernel and a direction, ``Operands(source, Target, Workspace)`` for each call. The way of a product is
+``MatrixOperator.dot`` -> ``PlaneEngine._apply`` -> ``CompiledDirection.apply`` -> ``direct.correlate`` -> ``fork_join`` ->
+the loop of `driver` in every thread -> ``gather``, ``correlate_block`` with its microkernels, ``scatter`` for each block
+-> ``Result.finish``.
 """
 
 from __future__ import annotations
@@ -65,7 +74,7 @@ __all__ = [
 
 
 class RunKind(IntEnum):
-    """What a microkernel runs along without a pause."""
+    """The stretch of a plane that a microkernel covers in one loop."""
 
     ROW = 0
     INDEX = 1  # all rows of one index of the first axis, and what lies between them
@@ -75,12 +84,12 @@ class RunKind(IntEnum):
 class Reading(NamedTuple):
     """Where the planes of one channel group are read from."""
 
-    channels: int  # channels of a group
+    channels: int  # channels that are read per group
     components: int  # real numbers of an element: 2 for complex dtypes
     space: int  # elements of a channel
     rows: Array  # (phases of the leading axes, rows): element at which a row begins, -1 for a row of zeros
     start: Array  # (phases of the last axis,): element at index 0
-    step: int  # elements from index to index: the stride forward, 1 in the adjoint
+    step: int  # elements from index to index: the stride forward, always 1 in the adjoint
     first: Array  # (phases,): first index of the interior
     stop: Array  # (phases,): first index after the interior
     edges: Array  # (phases, edges): element of each index before and after the interior, -1 for zero
@@ -89,7 +98,7 @@ class Reading(NamedTuple):
 class Writing(NamedTuple):
     """Where the planes of one channel group are written to."""
 
-    channels: int  # channels of a group
+    channels: int  # channels that are written per group
     components: int  # real numbers of an element
     space: int  # elements of a channel
     row_size: int  # elements of a row
@@ -116,9 +125,9 @@ class Tiling(NamedTuple):
 
     groups: int
     outer_size: int  # results along the first axis
-    outer_halo: int  # further indices of the first axis that they read
+    outer_halo: int  # indices of the first axis that a block reads beyond its results
     row_size: int  # results along the last axis
-    row_halo: int  # further indices of the last axis that they read
+    row_halo: int  # indices of the last axis that a block reads beyond its results
     block_outer: int  # results of a block along the first axis
     block_columns: int  # results of a block along the last axis
 
@@ -126,7 +135,7 @@ class Tiling(NamedTuple):
 class Block(NamedTuple):
     """One item of work: a rectangle of the planes of one group."""
 
-    stack: int  # batch * groups + group
+    stack: int  # number of the stack of planes
     group: int
     outer: int  # first index along the first axis
     outer_count: int
@@ -156,7 +165,8 @@ class PairTaps(NamedTuple):
     """The taps of two results that are computed together, `distance` indices of the first axis apart.
 
     Offsets and weights lie in three runs: `ends` taps that only the first result reads, `shared` taps that both read, with
-    a weight for each, and `ends` taps that only the second result reads.
+    a weight for each, and `ends` taps that only the second result reads. Of three taps along the first axis and distance 1,
+    the first result reads rows 0 to 2 and the second rows 1 to 3: rows 1 and 2 are shared, rows 0 and 3 are the ends.
     """
 
     offsets: Array
@@ -284,7 +294,7 @@ class GradientPlan(NamedTuple):
 
 
 class Workspace(NamedTuple):
-    """Two workspaces, each with a read-only view: loops are compiled for read-only planes alone.
+    """Two workspaces, each with a read-only view: loops are compiled only for read-only planes.
 
     As an operand of a call, arrays have a row for each thread; inside the loop they are the thread's own row.
     """
