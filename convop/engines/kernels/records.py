@@ -27,8 +27,6 @@ padding_mode="reflect")``), forward::
 
     output         y[o] = a*flat[o + 0] + b*flat[o + 5] + c*flat[o + 1]      for the whole run o = 0 ... 3
 
-No output reads offset 9, position 9 of the extended axis.
-
 In phase 0, indices 1 to 3 are the *interior* (``element = start + q*step`` with ``start = -1``, ``step = 2``); index 0 and
 index 4 are *edges*, whose elements a table lists. The adjoint runs the same loops: it reads ``y`` extended by zeros, and
 writes each phase to where the forward direction reads it. What it writes to an edge goes to a *halo row* or *halo column*
