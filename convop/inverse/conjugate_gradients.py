@@ -13,6 +13,7 @@ Systems, 2nd edition, 2003, for ``M x = b`` with the preconditioner P in place o
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,8 @@ class ConjugateGradients:
     inner : callable, optional
         Maps two arrays of vectors to the real parts of their inner products, on the CPU; by default those of columns, in
         double precision.
+    dtype : dtype, optional
+        The precision of the step lengths alpha and beta; by default the dtype of `x`.
 
     Attributes
     ----------
@@ -82,16 +85,18 @@ class ConjugateGradients:
         preconditioner: Callable[[Array], Array] | None = None,
         normal_residual: Callable[[Array, Array], Array] | None = None,
         inner: Callable[[Array, Array], Array] | None = None,
+        dtype: np.dtype[Any] | None = None,
     ) -> None:
         self._operator, self._shift, self._normal_residual = operator, shift, normal_residual
         self._preconditioner = preconditioner
         self._inner = column_products if inner is None else inner
+        self._real = (dtype or x.dtype).type(0).real.dtype
         self.x = x
         self.iterations, self.gain = 0, 0.0
         self.restart(residual, namespace(x).zeros_like(x) if image is None else image)
 
     def restart(self, residual: Array, image: Array) -> None:
-        """Replace residual and image, which recurrences have made inexact, and begin again in the direction ``P r``.
+        """Replaces residual and image, which recurrences have made inexact, and restarts in the direction ``P r``.
 
         Parameters
         ----------
@@ -105,7 +110,7 @@ class ConjugateGradients:
         self._previous_energy: Array | None = None
 
     def step(self, active: Array | None = None) -> None:
-        """Run one iteration.
+        """Runs one iteration.
 
         Parameters
         ----------
@@ -114,7 +119,7 @@ class ConjugateGradients:
         """
         if self._previous_energy is not None:
             # Steps 7 and 8 of the iteration before: beta = <r, z>/<r_before, z_before>, p = z + beta p.
-            beta = self._factors(divide_or_zero(self.energy, self._previous_energy))
+            beta = self._step_lengths(divide_or_zero(self.energy, self._previous_energy))
             self._direction = self.preconditioned + beta * self._direction
         p = self._direction
         # Step 3: alpha = <r, z>/<M p, p>.
@@ -129,7 +134,7 @@ class ConjugateGradients:
             self.gain = max(self.gain, float(np.sqrt(divide_or_zero(image_square, square)).max()))
             curvature = image_square + self._shift * square
         alpha = divide_or_zero(self.energy, curvature)
-        alpha = self._factors(alpha if active is None else np.where(active, alpha, 0.0))
+        alpha = self._step_lengths(alpha if active is None else np.where(active, alpha, 0.0))
         # Step 4: x = x + alpha p. Step 5: r = r - alpha M p, or from x and B x. Step 6: z = P r.
         self.x = self.x + alpha * p
         self.image = self.image + alpha * image
@@ -147,15 +152,14 @@ class ConjugateGradients:
         self.preconditioned: Array = self.residual if P is None else P(self.residual)
         self.energy: Array = self._inner(self.residual, self.preconditioned)
 
-    def _factors(self, factors: Array) -> Array:
-        """Factors in the real dtype and the library of the vectors, so that products keep their dtype."""
-        real = self.x.dtype.type(0).real.dtype
-        factors_there: Array = namespace(self.x).asarray(factors.astype(real))
-        return factors_there
+    def _step_lengths(self, factors: Array) -> Array:
+        """Returns step lengths in a real dtype and in the library of the vectors, so that products keep their dtype."""
+        lengths: Array = namespace(self.x).asarray(factors.astype(self._real))
+        return lengths
 
 
 def column_products(a: Array, b: Array) -> Array:
-    """Real parts of the inner products of columns, on the CPU, in double precision.
+    """Returns the real parts of the inner products of columns, on the CPU, in double precision.
 
     Parameters
     ----------
@@ -173,7 +177,7 @@ def column_products(a: Array, b: Array) -> Array:
 
 
 def divide_or_zero(a: Array, b: Array) -> Array:
-    """``a/b``, and 0 where b is 0 or negative; NaN where b is NaN.
+    """Returns ``a/b``, 0 where b is 0 or negative, and NaN where b is NaN.
 
     Parameters
     ----------

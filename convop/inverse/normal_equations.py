@@ -100,6 +100,7 @@ class NormalEquations:
             image=image,
             preconditioner=P,
             normal_residual=self.residual,
+            dtype=y.dtype,
         )
         if start is not None:  # where b is zero, the residual at the start sets the scale
             is_zero = lengths == 0
