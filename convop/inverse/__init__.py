@@ -1,1 +1,1 @@
-"""Linear inverse problems: Tikhonov regularisation and its preconditioner."""
+"""Linear inverse problems: Tikhonov regularisation, its preconditioner, conjugate gradients and spectral measures."""

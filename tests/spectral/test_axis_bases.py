@@ -65,3 +65,8 @@ def test_taps_that_are_symmetric_only_approximately_have_no_cosine_basis(dtype, 
     np.testing.assert_allclose(spectrum.singular_values(A), truth, atol=1e-7 if dtype == np.float32 else 1e-14)
     rounded = Conv([1 + 2**-52, 2.0, 1.0], 50, padding=1, padding_mode="symmetric")
     assert isinstance(exact_bases(*rounded.convolution())[0], Cosine)
+
+
+def test_tables_have_an_entry_for_each_tap_frequency_and_polyphase_component():
+    assert Fourier(4, 2).table(Conv(np.ones(3), 8, padding="same").spec.axes[0], True).shape == (3, 3, 2)
+    assert Cosine(8).table(Conv(np.ones(3), 8, padding=1).spec.axes[0], False).shape == (3, 8, 1)
