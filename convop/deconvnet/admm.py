@@ -114,7 +114,7 @@ def admm(
                 rho *= factor
                 split.divide_multipliers(factor)
                 Au = Au / y.dtype.type(factor)
-                system.set_rho(rho)
+                system.set_rho(rho, factor)
     state.w, state.u, state.s, state.rho = split.w, split.u, system.s, rho
     return step, stopped
 

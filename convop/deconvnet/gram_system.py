@@ -38,18 +38,18 @@ class GramSystem:
     """
 
     def __init__(self, problem: Problem, s: Array, rho: float, iterations: int) -> None:
-        self._A, self._lam, self._iterations, self._rho = problem.A, problem.lam, iterations, rho
+        self._A, self._lam, self._iterations = problem.A, problem.lam, iterations
         self.s = s
         self.image = self._A.gram.matmat(s)
         self.set_rho(rho)
 
-    def set_rho(self, rho: float) -> None:
-        """Changes rho, and divides the solution by the same factor.
+    def set_rho(self, rho: float, factor: float = 1.0) -> None:
+        """Changes rho to `factor` times its value, and divides the solution by this factor.
 
         At a fixed point of ADMM ``A^T s`` is the multiplier over rho; of half-quadratic splitting, a subgradient over rho.
         """
-        factor = self.s.dtype.type(rho / self._rho)
-        self.s, self.image, self._rho = self.s / factor, self.image / factor, rho
+        divisor = self.s.dtype.type(factor)
+        self.s, self.image = self.s / divisor, self.image / divisor
         # With a larger shift, rounding swallows what a solve adds to the maps, and squares leave single precision.
         self._shift = float(min(rho / self._lam, 1e12 * self._A.gain))  # a NumPy scalar would promote single precision
         self._preconditioner = self._A.preconditioner(self._shift)
@@ -64,6 +64,7 @@ class GramSystem:
             shift=self._shift,
             image=self.image,
             preconditioner=self._preconditioner,
+            inner=_column_sums,
         )
         enough = _RESIDUAL_SHARE**2 * cg.energy
         for _ in range(self._iterations + _EXTRA_ITERATIONS):
@@ -71,3 +72,9 @@ class GramSystem:
             if cg.iterations >= self._iterations and (cg.energy <= enough).all():
                 break
         self.s, self.image = cg.x, cg.image
+
+
+def _column_sums(a: Array, b: Array) -> Array:
+    """Returns the inner products of columns, in the dtype of the maps."""
+    sums: Array = (a * b).sum(axis=0)
+    return sums

@@ -34,10 +34,11 @@ def half_quadratic(
     A, y = problem.A, problem.y
     unit = problem.map_scale ** (problem.p - 2)
     system = GramSystem(problem, np.zeros_like(y), betas[0] * unit, cg_iterations)
-    steps = 0
+    steps, previous = 0, betas[0]
     for beta in betas:
         rho = beta * unit
-        system.set_rho(rho)
+        system.set_rho(rho, beta / previous)
+        previous = beta
         iterate = Momentum(w, A(w))
         for _ in range(min(_STAGE_STEPS, maxiter - steps)):
             system.solve(y - iterate.Av)

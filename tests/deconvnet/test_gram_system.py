@@ -26,5 +26,5 @@ def test_gram_system_converges_over_warm_starts_and_keeps_dtype(dtype):
     np.testing.assert_allclose(system.image, W @ W.T @ expected, atol=10 * rtol * np.abs(expected).max())
     # The solution of another rho starts at the same multiple of a subgradient.
     before = system.s
-    system.set_rho(8.0)
+    system.set_rho(8.0, 4.0)
     np.testing.assert_allclose(system.s, before / 4, rtol=1e-6)
