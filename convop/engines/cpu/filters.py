@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,7 +28,7 @@ from ..protocol import Engine
 from .components import as_columns, complex_products, component_count, read_only
 from .direct import DirectEngine
 from .gemm import GemmEngine
-from .planes import BlockGeometry, Geometry
+from .planes import BlockGeometry, Geometry, call_kernel
 from .separable import SeparableEngine
 from .tiling import tap_offsets, whole_run_tiling
 from .tuning import Tuning
@@ -130,6 +130,11 @@ class PlaneFilter:
     def __init__(self, spec: ConvSpec, data: Array, tuning: Tuning | None = None) -> None:
         self._spec, self._data, self._tuning = spec, data, tuning or Tuning.packaged()
         self._engines: dict[int, Engine] = {}
+        self._gradients: BuiltOnce[_GradientGeometry] = BuiltOnce()
+
+    def _gradient(self, dtype: np.dtype[Any]) -> _GradientGeometry:
+        """Returns the blocks of the gradient in a dtype."""
+        return self._gradients.get(dtype.char, lambda: _GradientGeometry(self._spec, dtype, self._tuning))
 
     def _engine(self, spec: ConvSpec, kernel: Array) -> Engine:
         """Returns an engine of this filter's kind."""
@@ -198,7 +203,7 @@ def read_residual(reading: Reading, block: Block, stack: int, source: Array, pla
     """Reads the residuals of a block and of one stack of channels into planes of zeros."""
     from ..kernels.planes import gather
 
-    gather(read_only(source), reading, block._replace(stack=stack), planes, layout)
+    call_kernel(gather, planes.dtype, read_only(source), reading, block._replace(stack=stack), planes, layout)
 
 
 def sum_over_threads(work: Callable[[int, int], Array], items: int, size: int) -> Array:
@@ -232,6 +237,21 @@ class _GradientGeometry(BlockGeometry):
         self.offsets = tap_offsets(plan, taps, self.read * self.components, plane_stride, row_stride)
         self.residual = residual_reading(self)
 
+    @cached_property
+    def record(self) -> GradientPlan:
+        """The plan that the compiled loop takes."""
+        from ..kernels.microkernels import DOT_TILES
+
+        last = np.full(max(DOT_TILES.values()), self.offsets[-1])
+        return GradientPlan(
+            tiling=self.blocks,
+            reading=self.reading,
+            residual=self.residual,
+            layout=self.planes,
+            offsets=np.concatenate([self.offsets, last]),
+            tap_count=len(self.offsets),
+        )
+
 
 class DirectFilter(PlaneFilter):
     """Forward by the direct engine; products summed in registers."""
@@ -242,30 +262,20 @@ class DirectFilter(PlaneFilter):
         return DirectEngine(spec, kernel, self._tuning)
 
     def _products(self, x: Array, residuals: Array) -> Array:
-        from ..kernels.microkernels import DOT_TILES
-
-        geometry = _GradientGeometry(self._spec, x.dtype, self._tuning)
+        geometry = self._gradient(x.dtype)
         taps = len(geometry.offsets)
-        last = np.full(max(DOT_TILES.values()), geometry.offsets[-1])
-        plan = GradientPlan(
-            tiling=geometry.blocks,
-            reading=geometry.reading,
-            residual=geometry.residual,
-            layout=geometry.planes,
-            offsets=np.concatenate([geometry.offsets, last]),
-            tap_count=taps,
-        )
         x, y = (array.view(geometry.real).reshape(-1) for array in (x, residuals))
-        work = partial(self._block_products, geometry, plan, (x, y), len(residuals))
+        work = partial(self._block_products, geometry, (x, y), len(residuals))
         size = len(residuals) * geometry.plan.plane_size * self._spec.c_out * taps * geometry.components
         return sum_over_threads(work, geometry.block_count(), size)[..., :taps]
 
     @staticmethod
     def _block_products(
-        geometry: _GradientGeometry, plan: GradientPlan, data: tuple[Array, Array], batch: int, first: int, stop: int
+        geometry: _GradientGeometry, data: tuple[Array, Array], batch: int, first: int, stop: int
     ) -> Array:
         from ..kernels.gradient import gradient
 
+        plan = geometry.record
         stride, real = geometry.planes.plane_stride, geometry.real
         total = np.zeros((batch, geometry.groups, geometry.written_planes, len(plan.offsets)), real)
         x, y = (
@@ -273,7 +283,7 @@ class DirectFilter(PlaneFilter):
             scratch("y", geometry.written_planes * stride, real),
         )
         source, residual = (read_only(array) for array in data)
-        gradient((first, stop), plan, source, residual, x, y, total)
+        call_kernel(gradient, real, (first, stop), plan, source, residual, x, y, total)
         return total
 
 
@@ -297,7 +307,7 @@ class GemmFilter(PlaneFilter):
     def _products(self, x: Array, residuals: Array) -> Array:
         from ..kernels.gradient import im2col
 
-        g = _GradientGeometry(self._spec, x.dtype, self._tuning)
+        g = self._gradient(x.dtype)
         x, y = x.view(g.real).reshape(-1), residuals.view(g.real).reshape(-1)
         planes = np.zeros(g.read_planes * g.planes.plane_stride, g.real)
         total = np.zeros((len(residuals), g.groups, g.written_planes, len(g.offsets)), g.real)
@@ -306,7 +316,7 @@ class GemmFilter(PlaneFilter):
             g.read_block(block, x, planes, g.planes)
             run = g.run_length(block)
             panel = np.empty((len(g.offsets), run), g.real)
-            im2col(planes, g.offsets, panel)
+            call_kernel(im2col, g.real, planes, g.offsets, panel)
             size = block.outer_count * g.planes.rows_per_index * g.planes.row_stride
             layout = g.planes._replace(plane_stride=size)
             for b in range(len(residuals)):

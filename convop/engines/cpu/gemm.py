@@ -16,7 +16,7 @@ from ...geometry.spec import ConvSpec
 from ...threads.blocks import run_items
 from ..kernels.records import Layout
 from .components import grouped_kernel, real_weights
-from .planes import BlockGeometry, PlaneEngine, Result
+from .planes import BlockGeometry, PlaneEngine, Result, call_kernel
 from .tiling import tap_offsets, whole_run_tiling
 from .tuning import Tuning
 from .workspace import scratch
@@ -85,7 +85,7 @@ class _Direction:
             for phase, matrix in enumerate(self.matrices[block.group]):
                 written, entries = matrix.shape
                 panel = scratch("panel", entries * run, geometry.real).reshape(entries, run)
-                im2col(x, geometry.offsets[phase], panel)
+                call_kernel(im2col, geometry.real, x, geometry.offsets[phase], panel)
                 sums = scratch("y", written * run, geometry.real).reshape(written, run)
                 np.matmul(matrix, panel, out=sums)
                 geometry.write_block(sums.reshape(-1), results, phase, result, block)

@@ -16,10 +16,19 @@ from .polyphase import Plan
 from .tuning import Tuning
 from .workspace import per_thread
 
-__all__ = ["BlockGeometry", "CompiledDirection", "CompiledGeometry", "Direction", "Geometry", "PlaneEngine", "Result"]
+__all__ = [
+    "BlockGeometry",
+    "CompiledDirection",
+    "CompiledGeometry",
+    "Direction",
+    "Geometry",
+    "PlaneEngine",
+    "Result",
+    "call_kernel",
+]
 
 
-def _call(kernel: Any, real: np.dtype[Any], *arguments: Any) -> Any:
+def call_kernel(kernel: Any, real: np.dtype[Any], *arguments: Any) -> Any:
     """Calls a kernel: all arrays of numbers are contiguous, aligned and of one real dtype, which names their types."""
     from ...threads.compiled import call_typed
 
@@ -162,7 +171,7 @@ class Result:
             from ..kernels.planes import add_halo
 
             halo = (plan.halo_rows, plan.halo_columns)
-            _call(add_halo, self.target.values.dtype, self.target, self.writing, self.channels, *halo)
+            call_kernel(add_halo, self.target.values.dtype, self.target, self.writing, self.channels, *halo)
         return self.columns
 
 
@@ -179,7 +188,7 @@ class BlockGeometry(Geometry):
         """Returns a block by its number."""
         from ..kernels.planes import block_of
 
-        block: Block = _call(block_of, self.real, item, self.blocks)
+        block: Block = call_kernel(block_of, self.real, item, self.blocks)
         return block
 
     def block_count(self, batch: int = 1) -> int:
@@ -192,14 +201,14 @@ class BlockGeometry(Geometry):
         """Reads what a block needs, its halo included, into planes of a layout."""
         from ..kernels.planes import gather, with_halo
 
-        read = _call(with_halo, self.real, block, self.blocks)
-        _call(gather, self.real, read_only(source), self.reading, read, planes, layout)
+        read = call_kernel(with_halo, self.real, block, self.blocks)
+        call_kernel(gather, self.real, read_only(source), self.reading, read, planes, layout)
 
     def write_block(self, planes: Array, layout: Layout, phase: int, result: Result, block: Block) -> None:
         """Writes the planes of one output phase of a block."""
         from ..kernels.planes import scatter
 
-        _call(scatter, self.real, planes, layout, phase, self.writing, result.target, block)
+        call_kernel(scatter, self.real, planes, layout, phase, self.writing, result.target, block)
 
     def run_length(self, block: Block) -> int:
         """Returns the length of the one run that all results of a block lie in."""
@@ -255,7 +264,7 @@ class CompiledDirection:
         )
         source = read_only(columns.view(geometry.real).reshape(-1))
         operands = Operands(source, result.target, Workspace(x, read_only(x), y, read_only(y)))
-        _call(geometry.loop(), geometry.real, workers, items, self.record, operands)
+        call_kernel(geometry.loop(), geometry.real, workers, items, self.record, operands)
         return result.finish()
 
 
