@@ -110,4 +110,4 @@ def dense_matrix(
 def structure(input_shape, kernel_shape, **parameters):
     """Returns the boolean matrix of the entries that at least one tap contributes to, whatever its value."""
     matrix, _ = dense_matrix(np.ones(kernel_shape), input_shape, **parameters)
-    return matrix != 0
+    return matrix != 0  # every tap counts +1, as padding modes copy elements with the factor 1

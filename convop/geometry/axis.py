@@ -10,6 +10,13 @@ outputs, and output ``o`` reads, through tap ``t``, the input
 
 where ``extend`` is the padding mode. The matrix of an N-dimensional convolution is an outer product of
 such tables; everything in this package is derived from them.
+
+An extension copies elements: it never multiplies them. A new padding mode that copies is a branch of `extend`, with its
+count in `Axis.counts` and `Axis.nnz`, an entry in `PADDING_MODES`, one in the oracle of the tests and the texts that list
+the modes. A mode with factors (an antisymmetric one has -1) changes every consumer that assumes the factor 1, too: the
+gather table and the two places that merge its taps (`matrix.builders`, `cuda.tables`), `matrix.data_matrix`, the axes of one
+that `matrix.build` leaves out, `Phase`, `Reading`, `Writing` and `add_halo` of the engines, `geometry.folding`,
+`spectral.axis_bases`, the Schur bound of `spectral.norm_bounds`, and ``gather.cu``.
 """
 
 from __future__ import annotations

@@ -226,7 +226,8 @@ def _without_unit_axes(spec: ConvSpec, kernel: Array) -> tuple[ConvSpec, Array]:
 
     As the last axis, such an axis would make every run of the compiled loops short.
     """
-    # An axis of one that is padded on one side and cropped on the other reads nothing, and is kept.
+    # Without such an axis the matrix is the same, because its one entry has the factor 1. With padding mode "zeros", an axis
+    # of one that is padded on one side and cropped on the other reads nothing: it has no entry, and is kept.
     kept = [a for a, axis in enumerate(spec.axes) if not axis.inputs == axis.taps == axis.outputs == axis.nnz == 1]
     if len(kept) == spec.ndim or not kept:
         return spec, kernel

@@ -55,7 +55,8 @@ def _schur_bound(A: Any) -> float:
     """``norm(A)^2 <= max_i (|A|^T |A| x)_i / x_i`` for all ``x > 0`` (Schur test); the least over power iterates x."""
     power = 0
     if convolution_of(A) is not None and hasattr(A, "with_kernel"):
-        # Moduli of complex taps, and their sums, in double precision: rounded down they would give no bound.
+        # The moduli of the matrix are at most the matrix of the moduli of the taps, as an extension copies elements and never
+        # multiplies them. Moduli of complex taps, and their sums, are in double precision: rounded down they give no bound.
         moduli, power = to_unit_scale(np.abs(A.kernel.astype(np.result_type(A.kernel.dtype, np.float64))))
         modulus = as_double(A.with_kernel(moduli))
     elif hasattr(A, "tosparse") or sp.issparse(A):

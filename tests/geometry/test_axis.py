@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 from strategies import MODES, cases
 
 from convop import ConvSpec
-from convop.geometry.axis import Axis, extend
+from convop.geometry.axis import PADDING_MODES, Axis, extend
 
 
 @given(cases())
@@ -60,3 +60,7 @@ def test_extend_of_axis_of_one_reads_its_element():
 
 def test_circular_nnz_takes_no_time():
     assert ConvSpec((10**9,), (3,), padding=10**9, padding_mode="circular").nnz == 3 * (3 * 10**9 - 2)
+
+
+def test_strategies_draw_every_padding_mode():
+    assert set(MODES) == set(PADDING_MODES)

@@ -80,7 +80,10 @@ class RunKind(IntEnum):
 
 
 class Reading(NamedTuple):
-    """Where the planes of one channel group are read from."""
+    """Where the planes of one channel group are read from: made by `Geometry` for inputs, by `residual_reading` for residuals.
+
+    An edge is a copy of an element, never a multiple of it.
+    """
 
     channels: int  # channels that are read per group
     components: int  # real numbers of an element: 2 for complex dtypes
