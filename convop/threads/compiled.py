@@ -69,8 +69,20 @@ def inner_kernel(function: Callable[..., Any]) -> Any:
     return _cached(uncached_kernel(function))
 
 
-def uncached_kernel(function: Callable[..., Any]) -> Any:
-    """Compiles a closure that only kernels call; it is kept as part of them."""
+def uncached_kernel(function: Callable[..., Any], name: str | None = None) -> Any:
+    """Compiles a closure that only kernels call; it is kept as part of them.
+
+    Parameters
+    ----------
+    function : callable
+        The closure.
+    name : str, optional
+        Tells closures of one definition apart. Numba names compiled functions by their qualified name and a number that
+        begins anew in every process: two kernels from disk that hold different closures of one name would call each
+        other's.
+    """
+    if name is not None:
+        function.__name__ = function.__qualname__ = name
     return numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
 
 

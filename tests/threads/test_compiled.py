@@ -201,3 +201,35 @@ def test_call_typed_compiles_once_for_each_name_of_types():
             assert compiled.call_typed(dispatcher, dtype, Pair(x, 4), y) == 11
     assert [str(types[1].dtype) for types in compiled_for] == ["float32", "float64"]
     assert [types[1].mutable for types in compiled_for] == [False, False]
+
+
+PRODUCT = """
+import sys
+import numpy as np
+from convop import ConvSpec
+from convop.engines import make
+
+for name in sys.argv[1:]:
+    spec = ConvSpec((2, 30, 40), (3, 2, 3, 3), padding=1, padding_mode="symmetric")
+    kernel = np.random.default_rng(0).standard_normal(spec.kernel_shape)
+    x = np.ones(spec.shape[1])
+    y = make(name, spec, kernel).forward(x)
+    assert np.allclose(y, make("csr", spec, kernel).forward(x)), name
+"""
+
+
+@pytest.mark.slow
+def test_kernels_compiled_in_different_processes_are_right_together(tmp_path):
+    """Numba numbers functions anew in every process; closures of one name must not be mistaken for each other."""
+    separate, merged = [tmp_path / "direct", tmp_path / "separable"], tmp_path / "merged"
+    for folder in separate:
+        run_in_process(PRODUCT, folder.name, cache=folder)
+    for folder in separate:
+        shutil.copytree(folder, merged, dirs_exist_ok=True)
+    run_in_process(PRODUCT, "separable", "direct", cache=merged)
+    run_in_process(PRODUCT, "direct", "separable", cache=merged)
+
+
+def run_in_process(code, *arguments, cache):
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(cache)}
+    subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=True, timeout=300)

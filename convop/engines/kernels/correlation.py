@@ -32,7 +32,6 @@ def _run_loop(outputs):
     tile, narrow_tile = tiles[outputs], narrow_tiles[outputs]
     wide_vectors, narrow_vectors = TILES[outputs]
 
-    @uncached_kernel
     def loop(x, x_at, y, y_at, y_stride, length, taps, weight_at):
         lanes = VECTOR_BYTES // y.itemsize
         wide, narrow = wide_vectors * lanes, narrow_vectors * lanes
@@ -46,7 +45,7 @@ def _run_loop(outputs):
                 narrow_tile(y, y_at + at, y_stride, x, x_at + at, taps, weight_at)
                 j = at + narrow
 
-    return loop
+    return uncached_kernel(loop, f"run_loop_{outputs}")
 
 
 _loop_1, _loop_2, _loop_3, _loop_4 = (_run_loop(outputs) for outputs in (1, 2, 3, 4))

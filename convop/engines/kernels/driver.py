@@ -29,7 +29,6 @@ def block_loop(process: Callable[..., None]) -> Any:
     """
     body = inlined(process)
 
-    @uncached_kernel
     def loop(counter, items, plan, operands):
         worker = atomic_fetch_add(counter[8:])  # in order of arrival; the caller is one of them
         spaces = operands.workspace
@@ -39,7 +38,7 @@ def block_loop(process: Callable[..., None]) -> Any:
             body(block_of(item, plan.tiling), plan, operands.source, operands.target, own)
             item = atomic_fetch_add(counter)
 
-    return loop
+    return uncached_kernel(loop, f"{process.__module__}_loop")
 
 
 @inlined
