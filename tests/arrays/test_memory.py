@@ -67,6 +67,7 @@ def test_available_respects_limits_of_control_groups(monkeypatch):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="address-space limits are POSIX")
+@pytest.mark.slow
 def test_available_respects_address_space_limit():
     code = (
         "import resource, convop; from convop.arrays import memory; before = memory.available();"

@@ -8,6 +8,7 @@ from convop.engines import costs
 from convop.engines.cpu.tuning import packaged_constants
 
 
+@pytest.mark.slow
 def test_fit_costs_and_save_costs_write_the_users_file(tmp_path, monkeypatch):
     fitted, error = calibrate._fit_units([({"call": 1.0, "work": w}, 3e-6 + 2e-9 * w) for w in (10.0, 1e3, 1e5, 1e6)])
     assert fitted == pytest.approx({"call": 3e-6, "work": 2e-9})

@@ -31,7 +31,7 @@ def test_fit_finds_planted_filters(seed, lam, p):
     assert len(set(similarity.argmax(axis=1))) >= 4
 
 
-@pytest.mark.parametrize("p", [1.0, 0.8])
+@pytest.mark.parametrize("p", [1.0, pytest.param(0.8, marks=pytest.mark.slow)])
 def test_fit_one_layer_of_photographs(p):
     images = photographs()
     net = DeconvNet([DeconvLayer(9, 7, lam=5.0, p=p, n_epochs=4)]).fit(images)

@@ -10,8 +10,8 @@ from convop.geometry.axis import PADDING_MODES
 
 
 @pytest.mark.parametrize("mode", PADDING_MODES)
-@pytest.mark.parametrize("dtype", ["float32", "float64", "complex128"])
-@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow), "complex128"])
+@pytest.mark.parametrize("transposed", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_preconditioner_and_solution_agree_with_cpu(cupy, mode, dtype, transposed):
     """The preconditioner is where the operator is."""
     rng = np.random.default_rng(0)

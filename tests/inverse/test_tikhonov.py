@@ -11,7 +11,7 @@ from convop import Conv, ConvFilter, tikhonov
 
 
 @pytest.mark.parametrize("precondition", [True, False])
-@pytest.mark.parametrize("stride", [1, 2, 3, (4, 1)])
+@pytest.mark.parametrize("stride", [1, *(pytest.param(s, marks=pytest.mark.slow) for s in (2, 3)), (4, 1)])
 @pytest.mark.parametrize("mode", strategies.MODES)
 def test_tikhonov_solves_blurs_in_all_modes_and_strides(mode, stride, precondition):
     """The images are larger than the subdomains at the ends, so that terms of every kind take part."""

@@ -57,6 +57,7 @@ def test_norm_beyond_dense_size_is_proportional_to_the_scale_of_the_kernel(dtype
     assert A.norm() / scale == pytest.approx(expected, rel=1e-8 if dtype != "float32" else 1e-6)
 
 
+@pytest.mark.slow
 def test_norm_where_singular_values_lie_close_together():
     """The values are ``2 cos(pi k/(2 n))``; for n = 20000 the largest two are closer than 1e-8."""
     n = 20000
