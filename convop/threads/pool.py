@@ -2,6 +2,12 @@
 
 A thread that sleeps takes 50 us and more to wake, and a thread that returns to the interpreter waits for the GIL. A
 worker therefore spins in compiled code for a while after its work before it sleeps on a semaphore.
+
+Measured on two cores of Zen 4, 13 products: with `concurrent.futures` instead, which goes through the interpreter for each
+block, they take 0.8 to 2.2 times as long, and 1.7 to 2.2 times where a product takes 0.2 to 0.3 ms. Numba's TBB layer takes
+about the same time in a process of its own (0.5 to 1.2 times after others' threads, as its workers move to a free core
+sooner). It is not used, because its library has no wheel for ARM, is not found in a virtual environment without a search
+path, and warns in every process that forks.
 """
 
 from __future__ import annotations

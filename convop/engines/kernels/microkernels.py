@@ -12,7 +12,7 @@ such a tile in registers by themselves. LLVM splits vectors that are longer than
 Two more microkernels are worth their code, measured on two cores of Zen 4 against what they replace:
 
 - `pair_tile` computes one plane for two indices of the first axis at once, so that each load of ``X`` serves two sums.
-  Without pairs, 28 products took 0.98 to 2.08 times as long (geometric mean 1.22).
+  Without pairs, 28 products took 0.98 to 2.08 times as long (geometric mean 1.24).
 - `dot_tile_*` sum products of planes for the kernel's gradient. The same gradients by im2col and the BLAS took 1.2 to 31
   times as long (13 workloads), by Fourier transforms 0.7 (15x15 taps) to 51 times.
 """
