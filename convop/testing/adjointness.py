@@ -59,8 +59,8 @@ def dottest(
 
     Notes
     -----
-    The test compares superposition and ``A 0 == 0``, in both directions, so that an affine map fails; ``<A x, y>`` with
-    ``<x, A^H y>`` on dense vectors, whose entries have moduli between 1/2 and 3/2 and random signs, so that one
+    The test checks superposition and ``A 0 == 0``, in both directions, so that an affine map fails. It compares ``<A x, y>``
+    with ``<x, A^H y>`` on dense vectors, whose entries have moduli between 1/2 and 3/2 and random signs, so that one
     wrong entry shows wherever it is and none hides behind another; and the same on sparse vectors, each pair of one
     of 32 random subsets of `x` and one of 32 of `y`. In a small operator every subset is one entry.
 
