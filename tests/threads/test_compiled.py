@@ -203,7 +203,7 @@ def test_call_typed_compiles_once_for_each_name_of_types():
     assert [types[1].mutable for types in compiled_for] == [False, False]
 
 
-PRODUCT = """
+TWO_ENGINES = """
 import sys
 import numpy as np
 from convop import ConvSpec
@@ -223,11 +223,11 @@ def test_kernels_compiled_in_different_processes_are_right_together(tmp_path):
     """Numba numbers functions anew in every process; closures of one name must not be mistaken for each other."""
     separate, merged = [tmp_path / "direct", tmp_path / "separable"], tmp_path / "merged"
     for folder in separate:
-        run_in_process(PRODUCT, folder.name, cache=folder)
+        run_in_process(TWO_ENGINES, folder.name, cache=folder)
     for folder in separate:
         shutil.copytree(folder, merged, dirs_exist_ok=True)
-    run_in_process(PRODUCT, "separable", "direct", cache=merged)
-    run_in_process(PRODUCT, "direct", "separable", cache=merged)
+    run_in_process(TWO_ENGINES, "separable", "direct", cache=merged)
+    run_in_process(TWO_ENGINES, "direct", "separable", cache=merged)
 
 
 def run_in_process(code, *arguments, cache):
