@@ -61,7 +61,7 @@ def _case(function, label, x_shape, w_shape, dtype="float64", **parameters):
     return Case(function, label, x_shape, w_shape, dtype, parameters)
 
 
-def _conv():
+def _conv1d():
     f = "conv1d"
     yield _case(f, "plain", (1, 6), (1, 1, 3))
     yield _case(f, "channels", (3, 7), (4, 3, 3))
@@ -91,6 +91,8 @@ def _conv():
     yield _case(f, "depthwise_multiplier", (3, 6), (6, 1, 2), groups=3, stride=2)
     yield _case(f, "all", (4, 12), (2, 2, 3), stride=3, padding=3, dilation=2, groups=2)
 
+
+def _conv2d():
     f = "conv2d"
     yield _case(f, "plain", (1, 5, 6), (1, 1, 3, 3))
     yield _case(f, "textbook", (1, 3, 3), (1, 1, 2, 2))
@@ -115,6 +117,8 @@ def _conv():
     yield _case(f, "depthwise_multiplier", (3, 5, 6), (6, 1, 2, 3), groups=3, stride=2)
     yield _case(f, "all", (4, 9, 8), (4, 2, 3, 2), stride=(2, 3), padding=(3, 1), dilation=(2, 3), groups=2)
 
+
+def _conv3d():
     f = "conv3d"
     yield _case(f, "plain", (1, 3, 4, 5), (1, 1, 2, 3, 2))
     yield _case(f, "channels", (2, 3, 4, 4), (2, 2, 2, 2, 3))
@@ -130,7 +134,7 @@ def _conv():
     )
 
 
-def _transposed():
+def _conv_transpose1d():
     f = "conv_transpose1d"
     yield _case(f, "plain", (1, 5), (1, 1, 3))
     yield _case(f, "channels", (3, 4), (3, 4, 3))
@@ -153,6 +157,8 @@ def _transposed():
     yield _case(f, "depthwise_multiplier", (3, 4), (3, 2, 2), groups=3)
     yield _case(f, "all", (4, 5), (4, 2, 3), stride=3, padding=2, output_padding=1, groups=2, dilation=2)
 
+
+def _conv_transpose2d():
     f = "conv_transpose2d"
     yield _case(f, "plain", (1, 3, 4), (1, 1, 2, 3))
     yield _case(f, "textbook", (1, 2, 2), (1, 1, 2, 2), stride=2)
@@ -183,6 +189,8 @@ def _transposed():
         groups=2,
     )
 
+
+def _conv_transpose3d():
     f = "conv_transpose3d"
     yield _case(f, "plain", (1, 2, 3, 2), (1, 1, 2, 2, 3))
     yield _case(f, "channels", (2, 2, 2, 3), (2, 3, 2, 1, 2))
@@ -271,4 +279,13 @@ def _dtypes():
         yield _case("Conv3d", "replicate", (1, 3, 2, 3), (1, 1, 2, 2, 3), dtype, padding=1, padding_mode="replicate")
 
 
-CASES = [*_conv(), *_transposed(), *_modules(), *_dtypes()]
+CASES = [
+    *_conv1d(),
+    *_conv2d(),
+    *_conv3d(),
+    *_conv_transpose1d(),
+    *_conv_transpose2d(),
+    *_conv_transpose3d(),
+    *_modules(),
+    *_dtypes(),
+]

@@ -39,6 +39,7 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
 
 # Kernels allocate no arrays, so nothing in them counts references: that would cost 35 ns for every row of a plane.
 _OPTIONS = {"nogil": True, "_nrt": False}
+_INNER = {**_OPTIONS, "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -66,24 +67,23 @@ def allocating_kernel(function: Callable[..., Any]) -> Any:
 
 def inner_kernel(function: Callable[..., Any]) -> Any:
     """Compiles a function that only kernels call: as `kernel`, without the code that unpacks Python's objects."""
-    return _cached(uncached_kernel(function))
+    return _cached(numba.njit(**_INNER)(function))
 
 
-def uncached_kernel(function: Callable[..., Any], name: str | None = None) -> Any:
+def uncached_kernel(function: Callable[..., Any], name: str) -> Any:
     """Compiles a closure that only kernels call; it is kept as part of them.
 
     Parameters
     ----------
     function : callable
         The closure.
-    name : str, optional
+    name : str
         Tells closures of one definition apart. Numba names compiled functions by their qualified name and a number that
         begins anew in every process: two kernels from disk that hold different closures of one name would call each
         other's.
     """
-    if name is not None:
-        function.__name__ = function.__qualname__ = name
-    return numba.njit(**_OPTIONS, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    function.__name__ = function.__qualname__ = name
+    return numba.njit(**_INNER)(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:

@@ -38,14 +38,23 @@ def test_preconditioner_is_positive_definite_and_solution_exact(case, transposed
     rng = np.random.default_rng(0)
     y = rng.standard_normal(A.dimsd).astype(A.dtype)
     solution = tikhonov(A, y, damp, rtol=1e-5 if single else 1e-11)
-    if not solution.converged:
+    if single and not solution.converged:  # see the test below
         # In the dual system x = A^H u with u = (y - A x)/damp^2, whose rounding errors limit the gradient.
         error = np.finfo(A.dtype).eps * np.linalg.norm(matrix, 2) ** 3 * solution.residual_norm / damp**2
         assert solution.gradient_norm <= error / np.linalg.norm(A.H @ y), solution.reason
+    else:
+        assert solution.converged, solution.reason
     assert solution.x.shape == A.dims
     assert solution.x.dtype == A.dtype
     expected = tikhonov_by_svd(matrix, y.ravel(), damp).reshape(A.dims)
     assert np.abs(solution.x - expected).max() <= (1e-2 if single else 1e-7) * np.abs(expected).max(initial=0)
+
+
+@pytest.mark.xfail(reason="the dual system in float32 does not always reach rtol=1e-5")
+def test_solution_in_single_precision_reaches_its_tolerance():
+    A = Conv(np.float32([0.12573022]), (3,), stride=3, padding=((0, 1),), padding_mode="circular")
+    y = np.random.default_rng(0).standard_normal(A.dimsd).astype(A.dtype)
+    assert tikhonov(A, y, 0.25 * float(A.norm()), rtol=1e-5).converged
 
 
 # By padding mode, the least factor between the iterations without and with the preconditioner; None for a direct solve.

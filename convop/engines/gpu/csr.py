@@ -11,6 +11,7 @@ from ...arrays.backend import Array, gpu
 from ...cuda.matrix import fill_matrix
 from ...cuda.tables import Direction
 from ...geometry.spec import ConvSpec
+from ...threads.locks import BuiltOnce
 
 __all__ = ["CsrEngine"]
 
@@ -33,20 +34,17 @@ class CsrEngine:
 
     def __init__(self, spec: ConvSpec, kernel: Array) -> None:
         self._spec, self._kernel = spec, kernel
-        self._directions: dict[bool, Direction] = {}
+        self._directions: BuiltOnce[Direction] = BuiltOnce()
         self._structures: dict[bool, tuple[Array, Array]] = {}
-        self._matrices: dict[tuple[bool, str], Any] = {}
+        self._matrices: BuiltOnce[Any] = BuiltOnce()
 
     def _matrix(self, adjoint: bool, dtype: np.dtype[Any]) -> Any:
-        # Threads that arrive together may both build a matrix; the two are equal, and one is kept.
-        matrix = self._matrices.get((adjoint, dtype.char))
-        if matrix is None:
-            direction = self._directions.get(adjoint) or Direction(self._spec, adjoint)
-            kernel = self._kernel.astype(dtype, copy=False)
-            matrix = fill_matrix(direction, kernel, self._structures.get(adjoint))
-            self._directions[adjoint] = direction
-            self._structures[adjoint] = (matrix.indices, matrix.indptr)
-            self._matrices[adjoint, dtype.char] = matrix
+        return self._matrices.get((adjoint, dtype.char), lambda: self._build(adjoint, dtype))
+
+    def _build(self, adjoint: bool, dtype: np.dtype[Any]) -> Any:
+        direction = self._directions.get(adjoint, lambda: Direction(self._spec, adjoint))
+        matrix = fill_matrix(direction, self._kernel.astype(dtype, copy=False), self._structures.get(adjoint))
+        self._structures[adjoint] = (matrix.indices, matrix.indptr)
         return matrix
 
     def forward(self, x: Array) -> Array:

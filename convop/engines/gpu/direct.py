@@ -9,6 +9,7 @@ import numpy as np
 from ...arrays.backend import Array, namespace
 from ...cuda.tables import Direction
 from ...geometry.spec import ConvSpec
+from ...threads.locks import BuiltOnce
 from ..cpu.components import as_columns
 
 __all__ = ["ColumnEngine", "DirectEngine"]
@@ -63,8 +64,8 @@ class DirectEngine(ColumnEngine):
 
     def __init__(self, spec: ConvSpec, kernel: Array) -> None:
         super().__init__(spec, kernel)
-        self._directions: dict[bool, Direction] = {}
-        self._weights: dict[tuple[bool, str], Array] = {}
+        self._directions: BuiltOnce[Direction] = BuiltOnce()
+        self._weights: BuiltOnce[Array] = BuiltOnce()
 
     def with_kernel(self, kernel: Array) -> Self:
         other = super().with_kernel(kernel)
@@ -72,13 +73,8 @@ class DirectEngine(ColumnEngine):
         return other
 
     def _columns(self, columns: Array, adjoint: bool) -> Array:
-        # Threads that arrive together may both make an object; the two are equal, and one is kept.
-        direction = self._directions.get(adjoint)
-        if direction is None:
-            direction = self._directions[adjoint] = Direction(self._spec, adjoint)
         dtype: np.dtype[Any] = columns.dtype
-        weights = self._weights.get((adjoint, dtype.char))
-        if weights is None:
-            weights = direction.weights(self._kernel.astype(dtype, copy=False))
-            self._weights[adjoint, dtype.char] = weights
+        direction = self._directions.get(adjoint, lambda: Direction(self._spec, adjoint))
+        kernel = self._kernel
+        weights = self._weights.get((adjoint, dtype.char), lambda: direction.weights(kernel.astype(dtype, copy=False)))
         return direction.correlate(columns, weights)
