@@ -181,9 +181,15 @@ def is_applicable(solver_name, claim):
     return not ("minres" in solver_name and claim.is_complex)  # SciPy's MINRES takes real matrices only
 
 
-def combine(solvers, claims):
+def combine(solvers, claims, quick=None):
+    """Returns the combinations of solvers and named claims; all but those with the claims in `quick` are in the slow tier."""
     return [
-        pytest.param(solver, claim, id=f"{solver.__name__}-{name}")
+        pytest.param(
+            solver,
+            claim,
+            id=f"{solver.__name__}-{name}",
+            marks=[] if quick is None or name in quick else pytest.mark.slow,
+        )
         for solver in solvers
         for name, claim in claims.items()
         if is_applicable(solver.__name__, claim)

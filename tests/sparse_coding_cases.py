@@ -87,4 +87,4 @@ def reference_fista(filters, image, lam, steps):
 
 def small_net(**parameters):
     """A network of one layer that is learned quickly."""
-    return DeconvNet([DeconvLayer(3, 3, p=1.0, lam=4.0, n_epochs=2, **parameters)], rng=3)
+    return DeconvNet([DeconvLayer(3, 3, **{"p": 1.0, "lam": 4.0, "n_epochs": 1, **parameters})], rng=3)

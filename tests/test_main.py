@@ -4,12 +4,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 
 def test_python_m_convop():
     result = subprocess.run([sys.executable, "-m", "convop", "--version"], capture_output=True, text=True, check=True)
     assert result.stdout.startswith("convop 0.")
 
 
+@pytest.mark.slow
 def test_unwritable_standard_output_is_exit_status_2_and_not_1():
     full = Path("/dev/full")
     if not full.exists():

@@ -7,6 +7,7 @@ from convop import ConvSpec, bench, kernel2matrix
 from convop.bench import builds
 
 
+@pytest.mark.slow
 def test_measure_textbook_matrix_and_builds_return_comparisons():
     line = bench.measure_textbook_matrix(repeats=1)
     assert line.ratio == pytest.approx(line.seconds / line.against_seconds)

@@ -11,6 +11,7 @@ import pytest
 from convop import bench
 
 
+@pytest.mark.slow
 def test_measure_coding_compares_solvers():
     lines = list(bench.measure_coding(quick=True, repeats=1))
     assert [line.name for line in lines[:1]] == ["codes 32^2, 4 5x5, float64"]
@@ -78,6 +79,7 @@ def test_sporco_is_timed_with_the_iterations_that_it_needs(monkeypatch):
     assert {(masked, True), (periodic, True)} <= set(SporcoStandIn.steps)
 
 
+@pytest.mark.slow
 def test_sporco_with_another_minimum_is_rejected(monkeypatch):
     install_stand_in(monkeypatch)
     monkeypatch.setattr(SporcoStandIn, "factor", 1.01)

@@ -1,8 +1,11 @@
 """Benchmarks beside the table of workloads."""
 
+import pytest
+
 from convop import bench
 
 
+@pytest.mark.slow
 def test_measure_extras_yields_every_comparison():
     lines = list(bench.measure_extras(quick=True, repeats=1))
     names = " ".join(line.name for line in lines)

@@ -4,6 +4,7 @@ from convop import bench
 from convop.bench import gpu
 
 
+@pytest.mark.slow
 def test_benchmarks_run_on_gpu(cupy, monkeypatch):
     """The stand-in's times are not compared with anything."""
     monkeypatch.setattr(gpu, "_CALLS", (2, 2))

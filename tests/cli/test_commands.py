@@ -142,6 +142,7 @@ def test_bench_prints_tables_of_the_selected_parts(benchmarks_without_pauses):
     assert "part must be one of applying, extras, building, coding; got 'all'" in error_line("bench", "--part", "all")
 
 
+@pytest.mark.slow
 def test_bench_calibrate_writes_costs(tmp_path, benchmarks_without_pauses):
     path = tmp_path / "costs.json"
     result = run("bench", "--quick", "--repeats", "1", "--calibrate", "-o", str(path))

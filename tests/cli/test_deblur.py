@@ -23,6 +23,7 @@ def psnr(path, reference):
     return -10 * np.log10(np.mean((values - reference) ** 2))
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize(
     ("kernel", "mode", "damp"),
     [
@@ -69,6 +70,7 @@ def test_deblur_by_cross_validation(photograph, side):
     assert psnr("out.png", photograph) > psnr("blurred.png", photograph) + 1
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("kernel", ["gaussian:2", "motion:15,30"])
 @pytest.mark.parametrize("noise", [0.0, 0.02])
 @pytest.mark.parametrize(

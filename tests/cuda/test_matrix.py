@@ -1,14 +1,13 @@
 import numpy as np
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from convop import Conv, kernel2matrix
 
 
-@settings(max_examples=150, deadline=None)
 @given(case=strategies.cases(), adjoint=st.booleans())
 def test_matrix_equals_matrix_on_cpu(cupy, case, adjoint):
     arguments = {"flip": case.flip, **case.parameters}

@@ -11,7 +11,11 @@ from convop.deconvnet.synthesis import Synthesis
 
 
 @pytest.mark.parametrize(
-    ("solver", "p"), [("admm", 1.0), ("fista", 1.0), pytest.param("hqs", 1.0, marks=pytest.mark.slow), ("admm", 0.8)]
+    ("solver", "p"),
+    [
+        ("admm", 1.0),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("fista", 1.0), ("hqs", 1.0), ("admm", 0.8))),
+    ],
 )
 def test_images_are_solved_in_blocks_that_fit_memory(monkeypatch, solver, p):
     images, filters = photographs(5, 24), unit_filters((1, 4, 5, 5))
@@ -49,6 +53,7 @@ def test_images_are_solved_in_blocks_that_fit_memory(monkeypatch, solver, p):
         solve_with_free(5 * each + symbols + WORKING_ARRAYS * each - 1)
 
 
+@pytest.mark.slow
 def test_images_of_different_scale_are_solved_apart():
     """An image of another scale does not change the codes of the others."""
     images, filters = photographs(3, 24), unit_filters((1, 4, 5, 5))

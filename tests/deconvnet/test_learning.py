@@ -11,7 +11,9 @@ from convop.deconvnet import DeconvLayer, DeconvNet, snr
 
 
 @pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 6))])
-@pytest.mark.parametrize(("lam", "p"), [(10.0, 1.0), (50.0, 1.0), (10.0, 0.8)])
+@pytest.mark.parametrize(
+    ("lam", "p"), [(10.0, 1.0), *(pytest.param(*c, marks=pytest.mark.slow) for c in ((50.0, 1.0), (10.0, 0.8)))]
+)
 def test_fit_finds_planted_filters(seed, lam, p):
     """Without recentring, or without continuation in the weight, fit finds only one or two of the planted filters."""
     rng = np.random.default_rng(seed)
@@ -31,7 +33,8 @@ def test_fit_finds_planted_filters(seed, lam, p):
     assert len(set(similarity.argmax(axis=1))) >= 4
 
 
-@pytest.mark.parametrize("p", [1.0, pytest.param(0.8, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("p", [1.0, 0.8])
 def test_fit_one_layer_of_photographs(p):
     images = photographs()
     net = DeconvNet([DeconvLayer(9, 7, lam=5.0, p=p, n_epochs=4)]).fit(images)
@@ -72,7 +75,9 @@ def test_fit_two_layers_of_photographs():
     assert net.reconstruct(impulse, 1).shape == (1, 1, 5, 5)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 4), (4, 1), (3, 2)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (4, 1), *(pytest.param(s, marks=pytest.mark.slow) for s in ((1, 4), (3, 2)))]
+)
 def test_fit_small_filters_and_small_images(shape):
     for size in ((6, 7), (1, 5), (2, 2)):
         images = 3 * np.random.default_rng(0).standard_normal((2, 1, *size))
@@ -81,6 +86,7 @@ def test_fit_small_filters_and_small_images(shape):
         assert np.isfinite(net.cost_history_[0]).all()
 
 
+@pytest.mark.slow
 def test_fit_numbers_whose_squares_overflow():
     images = noise_images(2)
     layer = {"p": 1.0, "n_epochs": 2}

@@ -11,7 +11,7 @@ from convop.deconvnet.options import SolverOptions
 
 
 def test_fit_is_reproducible_from_seed():
-    images = photographs(2, 20)
+    images = photographs(2, 16)
     first, second = small_net().fit(images), small_net().fit(images)
     np.testing.assert_array_equal(first.filters_[0], second.filters_[0])
     np.testing.assert_array_equal(first.infer(images)[0], second.infer(images)[0])
@@ -25,11 +25,11 @@ def test_fit_is_reproducible_from_seed():
 
 
 def test_fit_images_without_channels_and_in_colour():
-    images = photographs(2, 20)
+    images = photographs(2, 16)
     with_axis, without = small_net().fit(images), small_net().fit(images[:, 0])
     np.testing.assert_array_equal(with_axis.filters_[0], without.filters_[0])
     colours = np.concatenate([images, images[:, :, ::-1], 0.5 * images], axis=1)
-    net = small_net().fit(colours)
+    net = small_net(n_epochs=2).fit(colours)
     assert net.filters_[0].shape == (3, 3, 3, 3)
     np.testing.assert_allclose(np.linalg.norm(net.filters_[0], axis=(2, 3)), 1, rtol=1e-12)
     costs = net.cost_history_[0]
@@ -41,9 +41,11 @@ def test_fit_images_without_channels_and_in_colour():
     assert small_net().fit(np.random.default_rng(0).integers(0, 255, (1, 12, 14), dtype=np.uint8)).filters_
 
 
-@pytest.mark.parametrize("solver", ["auto", "admm", "fista", "hqs"])
+@pytest.mark.parametrize(
+    "solver", ["auto", *(pytest.param(s, marks=pytest.mark.slow) for s in ("admm", "fista", "hqs"))]
+)
 def test_infer_by_each_solver(solver):
-    images = photographs(2, 20)
+    images = photographs(2, 16)
     net = small_net(solver=solver).fit(images)
     codes = sparse_codes(net.filters_[0], images, lam=4.0, rtol=1e-6)
     objective = objective_of(net.filters_[0], net.infer(images)[0], images, 4.0, 1)

@@ -6,6 +6,7 @@ import pytest
 from convop.deconvnet import prox
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("p", [0.05, 0.3, 0.5, 2 / 3, 0.8, 0.95, 1.0])
 @pytest.mark.parametrize("beta", [1.0, 7.0, 1e2, 1e3, 1e4, 1e5])
 def test_prox_is_minimiser_on_grid(p, beta):

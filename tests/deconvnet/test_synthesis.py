@@ -26,6 +26,7 @@ def test_gram_gain_and_preconditioner_match_dense_matrices(shape, space):
         assert np.linalg.eigvalsh(M)[0] > 0
 
 
+@pytest.mark.slow
 def test_preconditioner_lowers_condition_number():
     A = Synthesis(unit_filters((2, 6, 5, 4)), (24, 20))
     W = A.operator.todense()

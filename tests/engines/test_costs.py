@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 
 from convop import ConvSpec
 from convop.engines import costs
@@ -32,7 +32,6 @@ def test_seconds_per_unit_come_from_the_users_file_if_it_is_sound(tmp_path, own_
     assert costs.seconds_per_unit()["fft"] == {}
 
 
-@settings(max_examples=200, deadline=None)
 @given(case=strategies.cases())
 def test_every_kind_of_work_has_a_cost(case):
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)

@@ -33,6 +33,7 @@ def three_threads(monkeypatch):
     monkeypatch.setattr(sizes, "thread_count", lambda: 3)
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("dtype", ["float64", "complex64"])
 @pytest.mark.parametrize("mode", strategies.MODES)
 @pytest.mark.parametrize("case", LARGE)
@@ -50,6 +51,7 @@ def test_engines_equal_matrix(case, mode, dtype):
         assert_close(engine.adjoint(y), adjoint, tolerance(engine.name, dtype))
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("mode", strategies.MODES)
 @pytest.mark.parametrize("case", LARGE)
 def test_filters_equal_data_matrix(case, mode):

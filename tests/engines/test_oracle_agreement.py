@@ -5,7 +5,7 @@ import oracle
 import pytest
 import strategies
 from engine_cases import ENGINES, TRANSFORM_KINDS, assert_close, integers, tolerance, with_transforms
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
@@ -18,7 +18,6 @@ SEEDS = st.integers(0, 2**32 - 1)
 
 
 @pytest.mark.parametrize("name", ENGINES)
-@settings(max_examples=120, deadline=None)
 @given(case=strategies.cases(), columns=COLUMNS, seed=SEEDS)
 def test_operator_equals_oracle_matrix(name, case, columns, seed):
     matrix, shape = oracle.dense_matrix(case.kernel, case.input_shape, flip=case.flip, **case.parameters)
@@ -34,7 +33,6 @@ def test_operator_equals_oracle_matrix(name, case, columns, seed):
 
 
 @pytest.mark.parametrize("kind", TRANSFORM_KINDS)
-@settings(max_examples=200, deadline=None)
 @given(case=strategies.cases(), columns=COLUMNS, seed=SEEDS)
 def test_each_kind_of_transforms_equals_oracle_matrix(kind, case, columns, seed):
     matrix, _ = oracle.dense_matrix(case.kernel, case.input_shape, flip=False, **case.parameters)
@@ -72,13 +70,11 @@ def check_filter(name, case, columns, seed):
     "name",
     [pytest.param("fft", marks=pytest.mark.slow) if engine.values == ("fft",) else engine for engine in ENGINES],
 )
-@settings(max_examples=40, deadline=None)
 @given(case=strategies.cases(), columns=st.integers(0, 2), seed=SEEDS)
 def test_filter_equals_oracle_matrix_of_kernel(name, case, columns, seed):
     check_filter(name, case, columns, seed)
 
 
-@settings(max_examples=15, deadline=None)
 @given(case=strategies.cases(), columns=st.integers(0, 2), seed=SEEDS)
 def test_fft_filter_equals_oracle_matrix_of_kernel(case, columns, seed):
     check_filter("fft", case, columns, seed)

@@ -1,7 +1,7 @@
 import numpy as np
 import oracle
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from strategies import MODES
@@ -101,7 +101,6 @@ def axes(draw):
     return Axis(inputs, taps, draw(st.integers(1, 5)), dilation, lo, hi, draw(st.sampled_from(PADDING_MODES)))
 
 
-@settings(max_examples=1000, deadline=None)
 @given(axis=axes(), adjoint=st.booleans())
 def test_table_is_matrix_of_axis_or_its_transpose(axis, adjoint):
     weights = 3.0 ** np.arange(axis.taps)

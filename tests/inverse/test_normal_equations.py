@@ -9,6 +9,7 @@ from spectral_cases import oracle_matrix
 from convop import Conv, kernels, tikhonov
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("mode", strategies.MODES)
 @pytest.mark.parametrize("relative", [0.0, 1e-9, 1e-4, 1e-2])
 def test_dual_system_keeps_the_null_space_out_of_the_solution(mode, relative):

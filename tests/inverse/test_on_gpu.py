@@ -9,6 +9,7 @@ from convop import Conv
 from convop.geometry.axis import PADDING_MODES
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("mode", PADDING_MODES)
 @pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow), "complex128"])
 @pytest.mark.parametrize("transposed", [False, pytest.param(True, marks=pytest.mark.slow)])

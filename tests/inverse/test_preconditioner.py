@@ -9,7 +9,7 @@ import strategies
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inverse_cases import count_iterations, skewed_blur, tikhonov_by_svd
-from spectral_cases import oracle_matrix
+from spectral_cases import oracle_matrix, random_kernel
 
 from convop import Conv, ConvFilter, kernels, preconditioner, tikhonov
 from convop.geometry.axis import PADDING_MODES
@@ -21,7 +21,7 @@ def basis_letters(P):
     return ["".join(type(basis).__name__[0] for basis in term.source.axes) for term in P.terms]
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(case=strategies.cases(values="normal"), transposed=st.booleans(), damp=st.floats(0.01, 2))
 def test_preconditioner_is_positive_definite_and_solution_exact(case, transposed, damp):
     A = Conv(case.kernel, case.input_shape, flip=case.flip, **case.parameters)
@@ -73,6 +73,7 @@ def test_preconditioner_reduces_iterations_in_every_mode(mode):
         assert fast * fewer <= plain
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize(
     ("input_shape", "kernel_shape", "parameters", "fewer"),
     [
@@ -126,15 +127,15 @@ def test_preconditioner_of_off_centre_kernel_has_no_cosine_basis():
     assert "CC" not in basis_letters(preconditioner(Conv(K, (96, 96), padding="same", padding_mode="symmetric"), 1e-2))
 
 
-def test_preconditioner_passes_check_operator():
-    rng = np.random.default_rng(0)
-    for dtype in ("float32", "float64", "complex64", "complex128"):
-        for mode, shape in (("zeros", (60, 61)), ("circular", (12, 10)), ("symmetric", (30,))):
-            K = rng.standard_normal((3,) * len(shape))
-            K = (K + 1j * rng.standard_normal(K.shape) if np.dtype(dtype).kind == "c" else K).astype(dtype)
-            check_operator(preconditioner(Conv(K, shape, padding="same", padding_mode=mode), 0.5))
+@pytest.mark.thinned
+@pytest.mark.parametrize(("mode", "shape"), [("zeros", (60, 61)), ("circular", (12, 10)), ("symmetric", (30,))])
+@pytest.mark.parametrize("dtype", strategies.DTYPES)
+def test_preconditioner_passes_check_operator(dtype, mode, shape):
+    K = random_kernel((3,) * len(shape), dtype)
+    check_operator(preconditioner(Conv(K, shape, padding="same", padding_mode=mode), 0.5))
 
 
+@pytest.mark.slow
 def test_circular_preconditioner_hardly_reduces_iterations_with_zero_padding():
     """The tests of iterations above catch a preconditioner of the wrong boundary: it needs more than half as many."""
     A = Conv(skewed_blur(17), (128, 128), padding="same")

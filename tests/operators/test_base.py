@@ -27,6 +27,7 @@ def law_operators():
     yield pytest.param(Conv(rng.standard_normal(9), 400, padding="full", stride=3).T, id="large-1d-T")
 
 
+@pytest.mark.thinned
 @parametrize_with_checks(law_operators())
 def test_operators_obey_the_laws(operator, check):
     check(operator)

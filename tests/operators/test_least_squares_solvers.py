@@ -117,6 +117,7 @@ def check_damped(solver, claim):
     assert_solution(solver(claim), damped_solution(claim.matrix, data(claim), damping(claim)), claim)
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize(("solver", "claim"), combine(DAMPED_SOLVERS, CATALOGUE))
 def test_damped_least_squares(solver, claim):
     check_damped(solver, claim)
@@ -202,6 +203,7 @@ def check_regularised(solver, claim):
     assert_solution(solver(claim), regularised_solution(claim), claim)
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize(("solver", "claim"), combine(REGULARISED_SOLVERS, CATALOGUE))
 def test_regularised_least_squares(solver, claim):
     check_regularised(solver, claim)
@@ -239,6 +241,7 @@ def test_checks_pass_right_operators(check, claim):
     check(claim)
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize(("check", "claim"), trials(CHECKS, WRONG))
 def test_checks_notice_wrong_operators(check, claim):
     with pytest.raises(NOTICED):

@@ -92,6 +92,7 @@ def test_memory_of_gpu_is_checked_first(cupy, monkeypatch):
         Conv(cupy.asarray(np.ones((3, 3))), (50, 50)).todense()
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", strategies.DTYPES)
 def test_dottest_passes_on_gpu(cupy, engine, dtype):

@@ -116,6 +116,7 @@ SPARSE_SOLVERS = (
 )
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize(("solver", "claim"), combine(SPARSE_SOLVERS, CATALOGUE))
 def test_sparse_solutions(solver, claim):
     check_sparse(solver, claim)
@@ -129,6 +130,7 @@ def test_checks_pass_right_operators(check, claim):
     check(claim)
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize(("check", "claim"), trials(CHECKS, WRONG, slow=("solve_by_admm",)))
 def test_checks_notice_wrong_operators(check, claim):
     with pytest.raises(NOTICED):

@@ -68,6 +68,7 @@ def test_checks_pass_right_operators(check, claim):
     check(claim)
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize(("check", "claim"), trials(CHECKS, WRONG))
 def test_checks_notice_wrong_operators(check, claim):
     with pytest.raises(NOTICED):

@@ -171,7 +171,7 @@ TOTAL_VARIATION = {
 }
 
 
-@pytest.mark.parametrize(("solver", "claim"), combine(TOTAL_VARIATION, IMAGES))
+@pytest.mark.parametrize(("solver", "claim"), combine(TOTAL_VARIATION, IMAGES, quick=["2d-zeros"]))
 def test_total_variation(solver, claim):
     check_total_variation(solver, claim)
 
@@ -179,11 +179,13 @@ def test_total_variation(solver, claim):
 CHECKS = {solver.__name__: partial(check_total_variation, solver) for solver in TOTAL_VARIATION}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("check", "claim"), trials(CHECKS, RIGHT))
 def test_checks_pass_right_operators(check, claim):
     check(claim)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("check", "claim"), trials(CHECKS, WRONG, slow=CHECKS))
 def test_checks_notice_wrong_operators(check, claim):
     with pytest.raises(NOTICED):

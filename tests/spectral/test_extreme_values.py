@@ -11,6 +11,7 @@ from convop import Conv, spectrum
 from convop.spectral import singular_values
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("which", ["LM", "SM"])
 @pytest.mark.parametrize("mode", strategies.MODES)
 @pytest.mark.parametrize("method", ["dense", "iterations"])
@@ -52,6 +53,7 @@ def test_equal_values_of_several_groups_are_counted(which, use_iterations):
             np.testing.assert_allclose(spectrum.singular_values(B, k, which), expected, rtol=1e-8, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_cond_of_large_singular_operators():
     kernel = np.random.default_rng(0).standard_normal((3, 2, 3, 3))
     kernel[:, 1] = kernel[:, 0]

@@ -10,6 +10,7 @@ from convop import Conv, ConvSpec, spectrum
 from convop.spectral import norm_bounds
 
 
+@pytest.mark.thinned
 @pytest.mark.parametrize("signed", [False, True])
 @pytest.mark.parametrize("mode", strategies.MODES)
 @pytest.mark.parametrize(

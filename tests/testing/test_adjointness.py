@@ -60,7 +60,8 @@ def right_operators():
     )
 
 
-@pytest.mark.parametrize("share", [0.02, pytest.param(1.0, marks=pytest.mark.slow, id="all")])
+@pytest.mark.thinned
+@pytest.mark.parametrize("share", [0.005, pytest.param(1.0, marks=pytest.mark.slow, id="all")])
 @pytest.mark.parametrize(("name", "op"), [pytest.param(n, op, id=n) for n, op in right_operators()])
 def test_dottest_passes_right_operators_with_every_seed(name, op, share):
     seeds = next((n for start, n in FEWER_SEEDS.items() if name.startswith(start)), SEEDS)

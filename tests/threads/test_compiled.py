@@ -68,7 +68,9 @@ print(apply(10), sum(apply.stats.cache_hits.values()))
 """
 
 
-@pytest.mark.parametrize(("factor", "bias", "expected"), [(2, 5, "25"), (3, 1, "31")])
+@pytest.mark.parametrize(
+    ("factor", "bias", "expected"), [(2, 5, "25"), pytest.param(3, 1, "31", marks=pytest.mark.slow)]
+)
 def test_kernel_is_loaded_from_disk_until_a_source_of_its_folder_changes(factor, bias, expected, tmp_path):
     """The bias is in a function that is part of the kernel; a kernel that it calls has frozen the factor."""
     (tmp_path / "loop.py").write_text(LOOP)
@@ -79,6 +81,7 @@ def test_kernel_is_loaded_from_disk_until_a_source_of_its_folder_changes(factor,
     assert run(APPLY, tmp_path) == [expected, "0"]
 
 
+@pytest.mark.slow
 def test_kernel_would_be_stale_with_the_key_of_numba(tmp_path):
     """The check above fails for kernels whose key is the file of the function: this is the fault that it is there for."""
     (tmp_path / "loop.py").write_text(LOOP)

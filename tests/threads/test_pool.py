@@ -229,10 +229,11 @@ def test_fork_join_returns_false_after_an_exception(own_pool):
         assert fails(pool.awake_workers(100, 1), 0)
 
 
-ENDS = ["os._exit(0)", "raise SystemExit", "signal.raise_signal(signal.SIGTERM)"]
+ENDS = ["", "os._exit(0)", "raise SystemExit", "signal.raise_signal(signal.SIGTERM)"]
 
 
-@pytest.mark.parametrize("end", ["", *(pytest.param(end, marks=pytest.mark.slow) for end in ENDS)])
+@pytest.mark.slow
+@pytest.mark.parametrize("end", ENDS)
 def test_process_ends_with_workers_awake(end):
     code = (
         "import atexit, os, signal, numpy as np, convop\n"

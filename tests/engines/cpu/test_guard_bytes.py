@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import strategies
 from engine_cases import with_transforms
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 
 from convop import ConvSpec
 from convop.engines.cpu import filters, planes
@@ -84,14 +84,12 @@ def assert_writes_stay_inside(engine, spec, dtype):
     guards.assert_unchanged()
 
 
-@settings(max_examples=300, deadline=None)
 @given(case=REAL)
 def test_direct_engine_writes_inside_its_arrays(case):
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
     assert_writes_stay_inside(DirectEngine(spec, case.kernel), spec, case.kernel.dtype)
 
 
-@settings(max_examples=300, deadline=None)
 @given(case=REAL)
 def test_transforms_along_first_axis_write_inside_their_arrays(case):
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
@@ -99,7 +97,6 @@ def test_transforms_along_first_axis_write_inside_their_arrays(case):
     assert_writes_stay_inside(FftEngine(spec, case.kernel, with_transforms("first axis")), spec, case.kernel.dtype)
 
 
-@settings(max_examples=300, deadline=None)
 @given(case=REAL)
 def test_separable_engine_writes_inside_its_arrays(case):
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
@@ -116,7 +113,6 @@ def test_direct_engine_writes_inside_its_arrays_for_every_tile_and_width(dtype):
             assert_writes_stay_inside(DirectEngine(spec, np.ones(shape, dtype)), spec, dtype)
 
 
-@settings(max_examples=150, deadline=None)
 @given(case=REAL)
 def test_direct_filter_writes_inside_its_workspace(case):
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)

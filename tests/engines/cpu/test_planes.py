@@ -4,7 +4,7 @@ import numba
 import numpy as np
 import pytest
 import strategies
-from hypothesis import given, settings
+from hypothesis import given
 from numpy.testing import assert_array_equal
 
 from convop import ConvSpec
@@ -176,7 +176,6 @@ TYPES = {}
 
 
 @pytest.mark.parametrize("name", ["direct", "gemm", "fft", "separable"])
-@settings(max_examples=40, deadline=None)
 @given(case=strategies.cases())
 def test_kernels_are_called_with_the_types_that_they_are_compiled_for(name, case):
     """`call_typed` checks no types: a kernel would misread an array of another memory order or dtype."""

@@ -6,7 +6,7 @@ import pytest
 import strategies
 from engine_cases import integers
 from gpu_cases import ENGINES, assert_close, tolerance
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from convop import Conv, ConvFilter
@@ -29,7 +29,6 @@ def assert_agrees_with_oracle(case, engine, columns, seed, cupy):
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=150, deadline=None)
 @given(case=strategies.cases(), columns=st.integers(1, 3), seed=st.integers(0, 2**32 - 1))
 def test_engine_agrees_with_oracle(cupy, engine, case, columns, seed):
     assert_agrees_with_oracle(case, engine, columns, seed, cupy)
@@ -45,7 +44,6 @@ def test_empty_batch_gives_empty_batch(cupy, engine):
     assert F.H.matmat(cupy.zeros((F.shape[0], 0))).shape == (9, 0)
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     case=strategies.cases(), columns=st.integers(1, 3), seed=st.integers(0, 2**32 - 1), engine=st.sampled_from(ENGINES)
 )
