@@ -12,7 +12,8 @@ import numpy as np
 from .. import damping, kernels
 from ..arrays.backend import Array
 from ..files import Picture, read_kernel
-from ..inverse.tikhonov import Solution, tikhonov
+from ..inverse.scaled_problem import Solution
+from ..inverse.tikhonov import tikhonov
 from ..operators.conv import Conv
 
 __all__ = ["ChooseDamping", "Damping", "Deblurred", "deblur", "parse_damping", "read_point_spread_function"]

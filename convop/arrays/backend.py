@@ -19,21 +19,6 @@ import scipy.sparse as sp
 from . import memory
 from .dtypes import as_dtype, kept_dtype
 
-__all__ = [
-    "Array",
-    "as_array",
-    "as_cpu_operator",
-    "as_kernel",
-    "dense",
-    "gpu",
-    "gpu_module",
-    "namespace",
-    "on_gpu",
-    "require_gpu_memory",
-    "to_cpu",
-    "to_gpu",
-]
-
 Array: TypeAlias = npt.NDArray[Any]
 
 

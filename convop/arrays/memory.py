@@ -7,8 +7,6 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["available", "check_fits", "require"]
-
 # Up to this number of bytes nothing is checked: reading the limits takes as long as some thousand multiplications of a
 # matrix, and Python itself needs more.
 _SMALL = 2**16

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["convergence_bar", "step_bar"]
-
 
 @contextmanager
 def convergence_bar(name: str, goal: float) -> Iterator[Callable[[float], None]]:

@@ -6,8 +6,6 @@ import math
 
 from .backend import Array, namespace
 
-__all__ = ["power_of_two_scale", "scale_by_power_of_two", "to_unit_scale"]
-
 # Arrays whose largest modulus lies between 2**-n and 2**n need no scaling, with n for single and for double precision:
 # fourth powers, and sums of many of them, are within range.
 _ORDINARY = {4: 24, 8: 200}

@@ -21,8 +21,6 @@ from .peers import cpu_peers, to_flat_numpy
 from .timing import interleaved_times, medians, time_call
 from .workloads import QUICK, WORKLOADS, Problem, Workload
 
-__all__ = ["WorkloadTimes", "check_agreement", "measure_workloads"]
-
 # Largest difference of two correct results, relative to the largest element.
 _TOLERANCE = {"float64": 1e-10, "float32": 2e-4}
 # Engines whose predicted time exceeds the best by this factor are not measured.

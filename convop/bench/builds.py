@@ -22,8 +22,6 @@ from ..threads.sizes import thread_count
 from .timing import Comparison, compare, repeat
 from .workloads import Workload
 
-__all__ = ["measure_builds", "measure_startup", "measure_textbook_matrix"]
-
 # Matrices of 10^7 to 2*10^8 entries.
 _BUILDS = (
     Workload("image 512^2, 7x7", (512, 512), (7, 7), {"padding": "same"}),

@@ -20,8 +20,6 @@ from ..files import atomic_write
 from .timing import interleaved_times, medians
 from .workloads import WORKLOADS, Problem, Workload
 
-__all__ = ["CALIBRATION_WORKLOADS", "fit_costs", "save_costs"]
-
 # The workloads of the benchmark and others of similar sizes, so that several workloads determine the cost of each kind of work.
 CALIBRATION_WORKLOADS = (
     *WORKLOADS,

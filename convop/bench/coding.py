@@ -20,8 +20,6 @@ from ..deconvnet import Codes, DeconvLayer, DeconvNet, sparse_codes
 from ..files import read_photograph
 from .timing import Comparison, compare
 
-__all__ = ["measure_coding"]
-
 _RTOL = 1e-3
 _LAM = 20.0
 # Iterations, at most, to find the minimum, and of a peer until it is within the tolerance.

@@ -16,8 +16,6 @@ from ..geometry.spec import ConvSpec
 from ..threads.sizes import chosen_threads, set_num_threads
 from .timing import Comparison, compare, interleaved_times, medians, repeat
 
-__all__ = ["measure_extras"]
-
 _CALLS = 500
 
 

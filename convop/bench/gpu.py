@@ -24,8 +24,6 @@ from .peers import gpu_peers
 from .timing import Comparison
 from .workloads import QUICK, WORKLOADS, Problem, Workload
 
-__all__ = ["measure_gpu", "measure_gpu_limits", "measure_gpu_workloads"]
-
 # Bytes of all sets of arrays together: several times the second-level cache of a large GPU.
 _SETS_NBYTES = 2**28
 _MAX_SETS = 64

@@ -11,8 +11,6 @@ from ..threads.blocks import run_blocks
 from ..threads.sizes import thread_count
 from .timing import time_call
 
-__all__ = ["Machine"]
-
 _ROUNDS = 5
 
 

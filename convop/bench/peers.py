@@ -20,8 +20,6 @@ from ..arrays.backend import Array, gpu_module, namespace, on_gpu, to_cpu
 from ..matrix.build import kernel2matrix
 from .workloads import Problem
 
-__all__ = ["ForwardAdjoint", "cpu_peers", "gpu_peers", "to_flat_numpy"]
-
 ForwardAdjoint: TypeAlias = tuple[Callable[[], Any] | None, Callable[[], Any] | None]
 
 _UNSUPPORTED: ForwardAdjoint = (None, None)

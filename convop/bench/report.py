@@ -11,8 +11,6 @@ from .applying import WorkloadTimes
 from .runs import Results
 from .timing import Comparison
 
-__all__ = ["applying_table", "comparison_table", "summary", "tables"]
-
 
 def _right_aligned(*names: str) -> list[Column]:
     return [Column(name, justify="right") for name in names]

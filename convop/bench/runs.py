@@ -15,8 +15,6 @@ from .gpu import measure_gpu, measure_gpu_limits, measure_gpu_workloads
 from .machine import Machine
 from .timing import Comparison
 
-__all__ = ["PARTS", "Results", "run"]
-
 PARTS = ("applying", "extras", "building", "coding")
 
 

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["PAUSE", "WARM_UP", "Comparison", "compare", "interleaved_times", "medians", "repeat", "time_call"]
-
 # Seconds of pause before each function: OpenBLAS's threads spin for more work, for about 70 ms where it was measured.
 PAUSE = 0.1
 # Seconds of warm-up calls, and of measured calls. After a pause two threads may wake on one core; the scheduler takes some

@@ -12,8 +12,6 @@ import numpy as np
 from ..arrays.backend import Array
 from ..geometry.spec import ConvSpec
 
-__all__ = ["QUICK", "WORKLOADS", "Problem", "Workload"]
-
 
 @dataclass(frozen=True)
 class Workload:

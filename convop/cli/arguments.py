@@ -8,19 +8,6 @@ import typer
 
 from ..files import read_kernel
 
-__all__ = [
-    "Dilation",
-    "Dtype",
-    "Flip",
-    "Groups",
-    "Kernel",
-    "Padding",
-    "PaddingMode",
-    "Shape",
-    "Stride",
-    "conv_arguments",
-]
-
 Kernel = Annotated[str, typer.Argument(help="Kernel: a .npy, .csv or .txt file, or its values as JSON: [[1,2],[3,4]].")]
 Shape = Annotated[str, typer.Option("--shape", help="Input shape: 64,64, or 3,64,64 with channels.")]
 Stride = Annotated[str, typer.Option(help="Stride: one integer, or one per axis: 2 or 2,1.")]

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from ..geometry.spec import ConvSpec
     from ..operators.conv import Conv
 
-__all__ = ["app"]
-
 app = typer.Typer(
     help="Convolution as a sparse linear map: its matrix, its operators, their exact transposes.",
     no_args_is_help=True,

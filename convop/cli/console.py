@@ -14,8 +14,6 @@ from rich.table import Column
 
 from ..arrays.backend import gpu
 
-__all__ = ["console", "one_line_errors", "require_gpu", "require_matplotlib", "require_writable", "right_aligned"]
-
 console = Console()
 
 

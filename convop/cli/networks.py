@@ -19,8 +19,6 @@ from .console import console, one_line_errors, require_matplotlib, require_writa
 if TYPE_CHECKING:
     from ..deconvnet import DeconvNet
 
-__all__ = ["networks"]
-
 networks = typer.Typer(
     help="Learn a deconvolutional network from photographs, or draw its filters.", no_args_is_help=True
 )

@@ -10,8 +10,6 @@ from ..arrays.backend import Array, gpu
 from ..geometry.spec import ConvSpec
 from .tables import INT_MAX, KernelOptions, compiled_kernel
 
-__all__ = ["Gradient"]
-
 _THREADS = 128
 # Threads that fill a large GPU, and outputs that a thread sums at least.
 _MANY_THREADS, _CHUNK = 2**18, 256

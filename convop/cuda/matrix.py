@@ -12,8 +12,6 @@ from ..arrays.backend import Array, gpu, gpu_module, require_gpu_memory, to_gpu
 from ..geometry.spec import ConvSpec
 from .tables import Direction
 
-__all__ = ["build", "fill_matrix", "to_gpu_matrix"]
-
 
 def build(spec: ConvSpec, kernel: Array, *, adjoint: bool = False) -> Any:
     """The matrix of a spec and a kernel, or its conjugate transpose, in canonical CSR on the GPU.

@@ -15,8 +15,6 @@ from ..geometry.axis import Ints
 from ..geometry.gather_table import GatherTable
 from ..geometry.spec import ConvSpec
 
-__all__ = ["INT_MAX", "Direction", "KernelOptions", "RegisterTile", "compiled_kernel", "kernel_source"]
-
 _NONE: Ints = np.zeros(0, dtype=np.int64)
 # Precedes the axis of a signal, as the kernels take two axes or more.
 _UNIT = GatherTable(

@@ -18,8 +18,6 @@ from .elementwise import SplitVariables
 from .gram_system import GramSystem
 from .problem import Problem
 
-__all__ = ["AdmmState", "admm", "admm_initialise", "reweighted_l1"]
-
 # The over-relaxation factor, and the first rho times the size of a map.
 _RELAXATION, _FIRST_RHO = 1.8, 10.0
 # Rho is balanced every _BALANCE_EVERY iterations if it is off by more than _BALANCE_FROM, by a factor of at most

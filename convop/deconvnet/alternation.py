@@ -15,16 +15,6 @@ from .elementwise import power_sums
 from .problem import Problem
 from .proximal_gradient import ista
 
-__all__ = [
-    "alternate",
-    "as_columns",
-    "least_squares_filters",
-    "normalise_planes",
-    "scale_maps",
-    "update_filters",
-    "update_maps",
-]
-
 # Iterations of a map update, and the tolerance at which its proximal gradient steps end earlier.
 _MAP_ITERATIONS, _MAP_RTOL = 20, 1e-4
 # The largest number of halvings of a filter step that would raise the cost.

@@ -14,8 +14,6 @@ from .inference import Codes, infer_codes
 from .options import SolverOptions
 from .proximal import checked_power
 
-__all__ = ["Codes", "sparse_codes"]
-
 
 def sparse_codes(
     filters: npt.ArrayLike,

@@ -9,8 +9,6 @@ import numpy.typing as npt
 
 from ..arrays.backend import Array
 
-__all__ = ["connection_table"]
-
 _PATTERNS = ("full", "singles+pairs", "random-pairs")
 
 

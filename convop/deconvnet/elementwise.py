@@ -7,8 +7,6 @@ import numpy as np
 from ..arrays.backend import Array
 from ..threads.pool import awake_workers
 
-__all__ = ["SplitVariables", "power_sums", "prox_lp"]
-
 # The cost of an element in multiplications, without and with a power.
 _WORK, _POWER_WORK = 8, 64
 

@@ -7,8 +7,6 @@ from typing import Any, Self
 
 import numpy as np
 
-__all__ = ["Estimator"]
-
 
 class Estimator:
     """Base class whose parameters are the arguments of the constructor, each kept in the attribute of its name."""

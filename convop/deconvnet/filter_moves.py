@@ -10,8 +10,6 @@ from .admm import AdmmState
 from .alternation import alternate, as_columns, least_squares_filters, normalise_planes, scale_maps
 from .problem import Problem
 
-__all__ = ["recentre_filters", "reinitialise_dead_filters"]
-
 # With one channel, the norm of a patch that replaces a dead filter exceeds 1/lam, the least norm with which it can have a
 # map, by this factor.
 _PATCH_NORM = 2.0

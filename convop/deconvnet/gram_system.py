@@ -6,8 +6,6 @@ from ..arrays.backend import Array
 from ..inverse.conjugate_gradients import ConjugateGradients
 from .problem import Problem
 
-__all__ = ["GramSystem"]
-
 # Conjugate gradients run up to _EXTRA_ITERATIONS more iterations than asked for, while more than _RESIDUAL_SHARE of the
 # residual is left.
 _RESIDUAL_SHARE, _EXTRA_ITERATIONS = 0.05, 100

@@ -10,8 +10,6 @@ from .gram_system import GramSystem
 from .problem import Problem
 from .proximal_gradient import Momentum
 
-__all__ = ["BETAS", "half_quadratic"]
-
 # Weights beta of the quadratic between the maps and their sparse copies, by stage, for maps whose largest is about 1.
 BETAS = (1.0, 10.0, 100.0, 1e3, 1e4, 1e5)
 # A stage ends when the relative change of its maps is at most _STAGE_CHANGE, or after _STAGE_STEPS steps.

@@ -13,8 +13,6 @@ from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two, to_unit_
 from ..geometry.arguments import integer, positive
 from ..operators.conv import Conv
 
-__all__ = ["as_images", "local_contrast", "real_array", "remove_mean", "rescale", "snr"]
-
 
 def as_images(images: npt.ArrayLike, name: str = "images") -> Array:
     """Returns images as an array with a channel axis, in single or double precision.

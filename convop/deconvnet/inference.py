@@ -18,8 +18,6 @@ from .problem import WORKING_ARRAYS, Problem
 from .proximal_gradient import fista, ista
 from .stopping import ConvergenceMonitor
 
-__all__ = ["Codes", "infer_codes"]
-
 # Images are solved together if their largest moduli differ by at most this factor: they share one rho, which must fit
 # the size of their maps.
 _MAX_RATIO = 16.0

@@ -16,8 +16,6 @@ from .learning import LearnedFilters, learn_filters, random_filters
 from .options import SolverOptions
 from .proximal import checked_power
 
-__all__ = ["DeconvLayer"]
-
 
 class DeconvLayer(Estimator):
     """Parameters of a layer: the number of maps, the size of their filters, and how both are found.

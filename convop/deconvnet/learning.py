@@ -15,8 +15,6 @@ from .alternation import alternate, normalise_planes
 from .filter_moves import recentre_filters, reinitialise_dead_filters
 from .problem import WORKING_ARRAYS, Problem
 
-__all__ = ["LearnedFilters", "learn_filters", "random_filters"]
-
 # Alternation steps in an epoch.
 _STEPS_PER_EPOCH = 5
 # Continuation starts at the weight lam with which the largest correlation is _FIRST_CORRELATION/lam. Maps need 1/lam.

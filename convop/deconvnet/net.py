@@ -22,8 +22,6 @@ from .estimator import Estimator
 from .images import as_images, real_array
 from .layer import DeconvLayer
 
-__all__ = ["DeconvNet"]
-
 
 class DeconvNet(Estimator):
     """A deconvolutional network: images are sums of maps convolved with filters, and so are the maps, layer by layer.

@@ -11,8 +11,6 @@ import numpy as np
 from ..geometry.arguments import at_least_one, number, one_of, positive
 from .half_quadratic import BETAS
 
-__all__ = ["SolverOptions"]
-
 _SOLVERS = ("auto", "admm", "fista", "hqs")
 
 

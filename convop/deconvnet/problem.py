@@ -12,8 +12,6 @@ from ..arrays.scaling import scale_by_power_of_two, to_unit_scale
 from .elementwise import power_sums
 from .synthesis import Synthesis
 
-__all__ = ["WORKING_ARRAYS", "Problem"]
-
 # Arrays of the size of the maps that a solver holds at the same time, at most, including those inside a product.
 WORKING_ARRAYS = 10
 

@@ -9,8 +9,6 @@ from ..arrays.dtypes import kept_dtype
 from ..geometry.arguments import number, positive
 from .elementwise import prox_lp
 
-__all__ = ["checked_power", "prox"]
-
 
 def prox(v: npt.ArrayLike, beta: float, p: float) -> Array:
     """Proximal operator of the penalty ``|.|^p/beta``: the minimiser of ``|w|^p + beta/2 (w - v)^2`` for each element of v.

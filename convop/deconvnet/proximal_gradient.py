@@ -15,8 +15,6 @@ from .elementwise import prox_lp
 from .problem import Problem
 from .stopping import SETTLED_SHARE, SETTLED_STEPS, ConvergenceMonitor
 
-__all__ = ["Momentum", "fista", "ista"]
-
 
 def ista(problem: Problem, w: Array, rtol: float, maxiter: int) -> tuple[Array, int, bool]:
     """Proximal gradient steps, each of which lowers the objective, from maps w until the objective settles.

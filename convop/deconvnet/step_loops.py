@@ -16,8 +16,6 @@ from ..threads.compiled import allocating_kernel
 from ..threads.fork_join import counters, fork_join
 from ..threads.llvm import atomic_fetch_add
 
-__all__ = ["RUN", "SUMS", "AdmmUpdate", "LpPenalty", "admm_update", "power_sums", "prox_lp"]
-
 # Elements of an item. Within it, runs of _SHORT elements are summed in the dtype of the maps, and these sums in double
 # precision.
 RUN, _SHORT = 16384, 1024

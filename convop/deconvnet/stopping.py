@@ -8,8 +8,6 @@ import numpy as np
 
 from ..arrays.backend import Array
 
-__all__ = ["SETTLED_SHARE", "SETTLED_STEPS", "ConvergenceMonitor"]
-
 # An objective has settled when it moves by less than SETTLED_SHARE of the tolerance over a window of SETTLED_STEPS
 # iterations, or of a 1/_WINDOW of all iterations if that is more: an error that falls as slowly as 1/n is then at most
 # _WINDOW - 1 times as large as the move over the window. The relative gap must be at most _SETTLED_GAP tolerances.

@@ -12,8 +12,6 @@ from ..arrays.backend import Array
 from ..operators.conv import Conv
 from ..threads.sizes import transform_workers
 
-__all__ = ["Synthesis"]
-
 # Arrays of the size of the symbol that exist at the same time, at most.
 _SYMBOLS = 5
 

@@ -26,8 +26,6 @@ from .cpu.tuning import Tuning
 from .protocol import Engine
 from .selection import AUTOMATIC, Selector, torch_engine
 
-__all__ = ["available", "candidates", "make", "make_filter", "with_kernel"]
-
 # Up to this number of entries the matrix is faster than any other engine, whose call overhead dominates: no cost is
 # estimated.
 _TINY = 2**14

@@ -22,8 +22,6 @@ from .cpu.fft import cheapest_transforms
 from .cpu.gemm import is_pointwise
 from .cpu.tuning import PACKAGED, Tuning
 
-__all__ = ["AMOUNTS", "amounts", "costs_file", "predicted", "seconds_per_unit", "sweeps_seconds"]
-
 
 def costs_file() -> Path:
     """Returns the file in which `convop bench --calibrate` keeps the costs of this machine."""

@@ -6,8 +6,6 @@ from typing import Protocol
 
 from ..arrays.backend import Array
 
-__all__ = ["Engine"]
-
 
 class Engine(Protocol):
     """The map of a spec and a kernel, and everything that is prepared once for it.

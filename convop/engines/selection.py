@@ -17,8 +17,6 @@ from ..geometry.arguments import one_of
 from ..geometry.spec import ConvSpec
 from .protocol import Engine
 
-__all__ = ["AUTOMATIC", "EngineFactory", "Selector", "torch_engine", "torch_is_installed"]
-
 EngineFactory: TypeAlias = Callable[[ConvSpec, Array], Engine]
 
 AUTOMATIC = ("auto", "measure")

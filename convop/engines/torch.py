@@ -17,8 +17,6 @@ from .cpu.components import as_columns, component_count, real_dtype, real_weight
 from .cpu.filters import PlaneFilter
 from .protocol import Engine
 
-__all__ = ["TorchEngine", "TorchFilter", "has_gpu"]
-
 # PyTorch has convolutions of up to three dimensions; further axes are sums over their taps.
 _MOST_AXES = 3
 # Columns and channels precede the spatial axes of a tensor.

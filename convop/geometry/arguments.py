@@ -9,21 +9,6 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = [
-    "IntOrSequence",
-    "Padding",
-    "at_least_one",
-    "boolean",
-    "integer",
-    "number",
-    "one_of",
-    "paddings",
-    "per_axis",
-    "positive",
-    "sizes",
-    "spatial_dimensions",
-]
-
 NAMED_PADDINGS = ("valid", "same", "full")
 
 IntOrSequence: TypeAlias = int | Sequence[int]

@@ -28,8 +28,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["PADDING_MODES", "Axis", "Ints", "extend"]
-
 PADDING_MODES = ("zeros", "circular", "reflect", "symmetric", "replicate")
 
 Ints: TypeAlias = npt.NDArray[np.int64]

@@ -17,8 +17,6 @@ import numpy as np
 
 from .axis import Ints
 
-__all__ = ["extend_axis", "fold_axis", "positions_by_rank"]
-
 
 def extend_axis(planes: Any, axis: int, source: Ints, as_index: Callable[[Ints], Any]) -> Any:
     """An array with one axis extended: the elements that a table names, zeros where it names none.

@@ -25,8 +25,6 @@ import numpy as np
 
 from .axis import Axis, Ints
 
-__all__ = ["GatherTable"]
-
 _NONE: Ints = np.zeros(0, dtype=np.int64)
 
 

@@ -14,8 +14,6 @@ from ..arrays.dtypes import as_dtype
 from .arguments import IntOrSequence, Padding, integer, one_of, paddings, per_axis, sizes, spatial_dimensions
 from .axis import PADDING_MODES, Axis
 
-__all__ = ["ConvSpec"]
-
 # Positions o*s + t*d - lo are computed in int64; this bound keeps every sum of two of them in range.
 _LARGEST_EXTENT = 2**61
 

@@ -8,8 +8,6 @@ from itertools import product
 from .arguments import IntOrSequence, Padding, integer, paddings, per_axis, sizes, spatial_dimensions
 from .spec import ConvSpec
 
-__all__ = ["transposed_spec"]
-
 # Errors list up to this number of shapes; above it, the ranges of their sizes.
 _LISTED_SHAPES = 100
 

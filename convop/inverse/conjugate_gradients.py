@@ -19,8 +19,6 @@ import numpy as np
 
 from ..arrays.backend import Array, namespace, to_cpu
 
-__all__ = ["ConjugateGradients", "column_products", "divide_or_zero"]
-
 
 class ConjugateGradients:
     """The state of a conjugate-gradient iteration, which `step` advances; the caller decides when to stop.

@@ -16,8 +16,6 @@ from ..spectral.blocks import scaled_diagonal_blocks
 from ..spectral.transform_basis import TransformBasis
 from .scaled_problem import scale_damp
 
-__all__ = ["exact_inverse"]
-
 # Above this condition number of the damped normal matrices, blocks are inverted by their singular values: normal
 # matrices lose as many digits as the condition number has.
 _NORMAL_CONDITION = 1e6

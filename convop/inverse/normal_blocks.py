@@ -13,8 +13,6 @@ from ..geometry.spec import ConvSpec
 from ..spectral.axis_bases import AxisBasis, Cosine, Fourier
 from ..spectral.blocks import diagonal_blocks
 
-__all__ = ["add_to_diagonals", "eigenvalue_bounds", "gram_blocks", "hermitian_inverses", "reflected_gram_blocks"]
-
 # Blocks up to this size are multiplied and inverted as stacks of matrices, larger ones each by itself.
 _SMALL_BLOCK = 32
 

@@ -14,8 +14,6 @@ from ..operators.block_diagonal import BlockOperator
 from .conjugate_gradients import ConjugateGradients, column_products, divide_or_zero
 from .scaled_problem import ScaledProblem, Solution, column_norms
 
-__all__ = ["NormalEquations"]
-
 # Called with x, as scaled columns, and the reduction of the residual, after each iteration.
 Report: TypeAlias = Callable[[Array, float], None]
 

@@ -16,8 +16,6 @@ from ..spectral.transform_basis import TransformBasis
 from .normal_blocks import add_to_diagonals, gram_blocks, hermitian_inverses
 from .subdomains import AxisSubdomain, axis_subdomains
 
-__all__ = ["is_preconditionable", "preconditioner", "validate_damp"]
-
 # The damping is at least this share of the largest gain, in single and in double precision: the inverses are no more
 # accurate than that, and have to stay positive definite.
 _LEAST_DAMP = {4: 1e-3, 8: 1e-4}

@@ -16,8 +16,6 @@ from ..arrays.scaling import power_of_two_scale, scale_by_power_of_two, to_unit_
 from ..operators.conv import Conv, ConvTranspose
 from .conjugate_gradients import divide_or_zero
 
-__all__ = ["ScaledProblem", "Solution", "column_norms", "scale_damp"]
-
 # A damping beyond 2 to this power, in single and in double precision, makes the solution zero to all digits.
 _LARGEST_DAMP = {4: 60, 8: 500}
 

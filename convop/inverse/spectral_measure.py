@@ -20,8 +20,6 @@ from ..spectral.blocks import block_multiplicities, diagonal_blocks
 from ..spectral.transform_basis import TransformBasis
 from .scaled_problem import ScaledProblem
 
-__all__ = ["ExactMeasures", "GolubKahan", "SpectralMeasure"]
-
 # Steps of the first call of `GolubKahan.extend`.
 _FIRST_STEPS = 40
 

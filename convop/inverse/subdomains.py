@@ -15,8 +15,6 @@ from ..geometry.spec import ConvSpec
 from ..spectral.axis_bases import AxisBasis, Cosine, Fourier, Identity, exact_bases, is_half_sample_symmetric
 from .normal_blocks import add_to_diagonals, eigenvalue_bounds, gram_blocks, reflected_gram_blocks
 
-__all__ = ["AxisSubdomain", "axis_subdomains", "overlapping_subdomains"]
-
 # Samples of a subdomain at an end of an axis: at least so many, or so many times the extent of the kernel, within which
 # the correlations of the inverse die out.
 _LEAST_SAMPLES, _EXTENTS = 24, 2

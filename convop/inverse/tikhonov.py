@@ -20,8 +20,6 @@ from .normal_equations import NormalEquations
 from .preconditioner import is_preconditionable, preconditioner, validate_damp
 from .scaled_problem import ScaledProblem, Solution
 
-__all__ = ["Solution", "tikhonov"]
-
 
 def tikhonov(
     A: Any,

@@ -20,8 +20,6 @@ from ..geometry.spec import ConvSpec
 from . import builders
 from .builders import SmallTables, Tables, large_structure, large_values
 
-__all__ = ["build", "kernel2matrix", "with_values"]
-
 Format: TypeAlias = Literal["csr", "csc", "coo", "bsr", "dia", "lil", "dok"]
 FORMATS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
 # Formats to which CuPy converts a CSR matrix.

@@ -25,8 +25,6 @@ from ..threads.sizes import thread_count
 if TYPE_CHECKING:
     from .loops import Channels, LastAxis, LeadingAxes
 
-__all__ = ["SmallTables", "Tables", "large_structure", "large_values"]
-
 # Up to this size the NumPy builder is done before the compiled loops would even be imported.
 SMALL = 2**16
 # The broadcast has two axes per spatial dimension and two more; NumPy allows 64.

@@ -14,8 +14,6 @@ from ..arrays.backend import Array
 from ..geometry.axis import Ints
 from ..geometry.spec import ConvSpec
 
-__all__ = ["block_diagonal", "group_matrices"]
-
 
 def group_matrices(spec: ConvSpec, x: Array, *, flip: bool) -> list[sp.csr_array]:
     """For each group, the matrix that takes the kernel of an output channel to that channel of the output.

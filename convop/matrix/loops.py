@@ -17,8 +17,6 @@ import numpy as np
 from ..geometry.axis import Ints
 from ..threads.compiled import allocating_kernel
 
-__all__ = ["Channels", "LastAxis", "LeadingAxes", "fill_structure", "fill_values"]
-
 # Rows are added to a tile until it has this many entries: long enough for vector loops and block copies,
 # short enough to stay in the first-level cache.
 _TILE = 256

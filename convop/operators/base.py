@@ -19,8 +19,6 @@ from ..matrix.build import checked_format, convert
 from ..spectral.singular_values import all_values, condition_number, largest_value
 from .linear_operator import LinearOperator
 
-__all__ = ["MatrixOperator", "transposed_csr"]
-
 # Lanczos' method stops when the norm changes by less than this, relative to itself.
 _NORM_RTOL = 1e-12
 

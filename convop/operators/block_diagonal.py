@@ -18,8 +18,6 @@ from ..spectral.transform_basis import TransformBasis
 from .base import MatrixOperator
 from .linear_operator import LinearOperator
 
-__all__ = ["BlockOperator", "SubdomainTerm", "to_precision"]
-
 
 def to_precision(values: Array, dtype: np.dtype[Any]) -> Array:
     """Returns blocks in the precision of a dtype; real blocks stay real, and complex blocks complex.

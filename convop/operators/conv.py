@@ -18,8 +18,6 @@ from ..matrix.build import build, convert, flipped
 from .base import transposed_csr
 from .spec_operator import SpecOperator, readonly_copy
 
-__all__ = ["Conv", "ConvTranspose", "require_convolution", "split_groups"]
-
 
 class _Convolution(SpecOperator):
     """The base of `Conv` and `ConvTranspose`.

@@ -17,8 +17,6 @@ from .base import MatrixOperator, transposed_csr
 from .linear_operator import LinearOperator
 from .spec_operator import SpecOperator, readonly_copy
 
-__all__ = ["ConvFilter"]
-
 
 class ConvFilter(SpecOperator):
     """The convolution of a fixed input as a linear operator on the kernel.

@@ -11,8 +11,6 @@ from ..geometry.spec import ConvSpec
 from .base import MatrixOperator
 from .linear_operator import LinearOperator
 
-__all__ = ["SpecOperator", "readonly_copy"]
-
 
 class SpecOperator(MatrixOperator):
     """A linear operator given by a spec, an array that is fixed (a kernel or an input) and the engine that applies it.

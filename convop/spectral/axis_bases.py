@@ -25,8 +25,6 @@ from ..arrays.backend import Array
 from ..geometry.axis import Axis
 from ..geometry.spec import ConvSpec
 
-__all__ = ["AxisBasis", "Cosine", "Fourier", "Identity", "exact_bases", "is_half_sample_symmetric", "is_periodic"]
-
 # Taps count as symmetric up to this many units in the last place of the largest, in double precision.
 _SYMMETRY_ULPS = 8
 

@@ -19,8 +19,6 @@ from ..arrays.scaling import to_unit_scale
 from ..geometry.spec import ConvSpec
 from .axis_bases import AxisBasis, Fourier, Identity
 
-__all__ = ["block_multiplicities", "block_shape", "diagonal_blocks", "scaled_diagonal_blocks"]
-
 
 def diagonal_blocks(spec: ConvSpec, kernel: Array, bases: Sequence[AxisBasis], purpose: str) -> Array:
     """Returns the diagonal blocks of the matrix in the bases of its axes, in double precision.

@@ -14,8 +14,6 @@ from scipy.sparse.linalg import LinearOperator as ScipyLinearOperator
 from ..arrays.backend import Array
 from .singular_values import as_double, convolution_of, largest_value, rounding_bound
 
-__all__ = ["largest_by_arpack", "smallest_values"]
-
 # An inverse is computed if its LU factors have at most this many entries.
 _FACTOR_ENTRIES = 6 * 10**7
 # LOBPCG uses a preconditioner of this damping relative to the norm. It iterates to residuals of `A^H A` of this size

@@ -10,8 +10,6 @@ from scipy.linalg import eigvalsh_tridiagonal
 
 from ..arrays.backend import Array
 
-__all__ = ["largest_by_lanczos"]
-
 # The method stops when this many steps do not change the largest value.
 _CHECK_INTERVAL = 20
 _MOST_STEPS = 4000

@@ -15,8 +15,6 @@ from .axis_bases import AxisBasis, Fourier
 from .blocks import scaled_diagonal_blocks
 from .singular_values import as_double, batched_singular_values, convolution_of, to_dense
 
-__all__ = ["norm_bounds"]
-
 # Power iterations for the vector of the Schur test, and grid points of the symbol for each degree along an axis.
 _POWER_STEPS = 200
 _GRID_POINTS_PER_DEGREE = 16

@@ -19,21 +19,6 @@ from .axis_bases import AxisBasis, Fourier, Identity, exact_bases
 from .blocks import block_multiplicities, block_shape, scaled_diagonal_blocks
 from .lanczos import largest_by_lanczos
 
-__all__ = [
-    "DENSE_SIDE",
-    "all_values",
-    "as_double",
-    "batched_singular_values",
-    "condition_number",
-    "convolution_of",
-    "dense_is_cheap",
-    "largest_value",
-    "log_determinant",
-    "rounding_bound",
-    "symbol_values",
-    "to_dense",
-]
-
 # All singular values of a matrix, or of one of its diagonal blocks, are computed if the smaller side is at most this,
 # which takes a few seconds and half a GiB.
 DENSE_SIDE = 4096

@@ -7,8 +7,6 @@ import numpy as np
 from ..arrays.backend import Array
 from ..geometry.spec import ConvSpec
 
-__all__ = ["evaluate_symbol"]
-
 
 def evaluate_symbol(spec: ConvSpec, taps: Array, angles: Array) -> Array:
     """Returns ``sum_t K[t] exp(i theta . (t*dilation))`` at given angles.

@@ -15,8 +15,6 @@ from ..geometry.spec import ConvSpec
 from ..threads.sizes import transform_workers
 from .axis_bases import AxisBasis, Cosine, Fourier, Identity
 
-__all__ = ["TransformBasis"]
-
 
 @dataclass(frozen=True)
 class TransformBasis:

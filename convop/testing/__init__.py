@@ -4,7 +4,8 @@
 other law too, and `parametrize_with_checks` makes a pytest test of each.
 """
 
-from .adjointness import DotTest, assert_adjoint, dottest
+from .adjointness import assert_adjoint, dottest
+from .comparisons import DotTest
 from .laws import CHECKS, check_operator, parametrize_with_checks
 
 __all__ = ["CHECKS", "DotTest", "assert_adjoint", "check_operator", "dottest", "parametrize_with_checks"]

@@ -18,8 +18,6 @@ from ..arrays.dtypes import kept_dtype
 from .comparisons import DotTest, run_comparisons
 from .maps import Maps, as_maps
 
-__all__ = ["DotTest", "assert_adjoint", "dottest"]
-
 
 def dottest(
     op: Any,

@@ -15,8 +15,6 @@ import numpy as np
 from ..arrays.backend import Array
 from .maps import Maps
 
-__all__ = ["DotTest", "run_comparisons"]
-
 # Rounding errors of a right operator: so many units in the last place of the quantities compared, and so many
 # standard deviations of the noise that the operator itself shows.
 _ULPS = 16

@@ -17,8 +17,6 @@ from ..arrays.backend import Array, as_cpu_operator
 from .adjointness import dottest
 from .maps import as_maps
 
-__all__ = ["CHECKS", "check_operator", "parametrize_with_checks"]
-
 # Two computations of one vector differ by rounding: so many units in the last place of its norm.
 _ULPS = 64
 # Operators with fewer entries than this are compared with their dense matrix.

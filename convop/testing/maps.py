@@ -12,8 +12,6 @@ import scipy.sparse as sp
 from ..arrays.backend import Array, as_cpu_operator
 from ..arrays.dtypes import kept_dtype
 
-__all__ = ["Maps", "as_maps"]
-
 
 @dataclass(frozen=True)
 class Maps:

@@ -15,8 +15,6 @@ from itertools import pairwise
 from .locks import ForkSafeLock
 from .sizes import threads_for
 
-__all__ = ["run_blocks", "run_items"]
-
 # Blocks for each thread, so that one that is interrupted does not keep the others waiting for long.
 _BLOCKS_PER_THREAD = 8
 

@@ -16,8 +16,6 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
-__all__ = ["allocating_kernel", "call_typed", "inlined", "inner_kernel", "kernel", "uncached_kernel"]
-
 
 @cache
 def _digest(folder: Path) -> str:

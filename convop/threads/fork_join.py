@@ -27,8 +27,6 @@ from numba.np.arrayobj import populate_array
 from .compiled import kernel
 from .llvm import integer_constant
 
-__all__ = ["AWAKE", "FREE", "LEAVE", "counters", "fork_join", "worker_loop"]
-
 FREE, _CLAIMED, _POSTED, _RUNNING = range(4)
 # Integers of a slot: the state, what is posted, whether the worker looks for work, and whether it must exit.
 _STATE, _FUNCTION, _ARGUMENTS, AWAKE, LEAVE = range(5)

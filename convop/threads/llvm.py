@@ -12,8 +12,6 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-__all__ = ["arrays_of", "atomic_fetch_add", "integer_constant"]
-
 _INT = ir.IntType(64)
 
 

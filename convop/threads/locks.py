@@ -8,8 +8,6 @@ from threading import Lock, RLock
 from typing import Any, ClassVar, Generic, TypeVar
 from weakref import WeakSet
 
-__all__ = ["BuiltOnce", "ForkSafeLock"]
-
 Value = TypeVar("Value")
 
 

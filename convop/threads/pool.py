@@ -25,8 +25,6 @@ from ..arrays.backend import Array
 from .locks import ForkSafeLock
 from .sizes import threads_for
 
-__all__ = ["awake_workers"]
-
 # Looks for work before a worker sleeps: 0.1 to 0.3 ms, longer than what a solver does between two products of small
 # images.
 _SPIN_LIMIT = 4000

@@ -12,8 +12,6 @@ from typing import Any
 
 from ..geometry.arguments import integer
 
-__all__ = ["chosen_threads", "set_num_threads", "thread_count", "threads_for", "transform_workers"]
-
 # Multiplications that are too few to be worth waking a thread: about 0.1 ms.
 _SMALL_WORK = 10**6
 # Elements for which scipy.fft's threads are not worth starting.

@@ -31,8 +31,6 @@ from .tiling import Tile, tiled
 from .tuning import Tuning, cheapest
 from .workspace import padded
 
-__all__ = ["ColumnCut", "ColumnGeometry", "ColumnProblem", "column_cut"]
-
 # Bytes of a cache line.
 _LINE = 64
 # Bytes of a wide and of a narrow tile, for two planes the sizes in `microkernels.TILES` times `microkernels.VECTOR_BYTES`.

@@ -13,16 +13,6 @@ import numpy.typing as npt
 from ...arrays.backend import Array, namespace
 from ...geometry.spec import ConvSpec
 
-__all__ = [
-    "as_columns",
-    "complex_products",
-    "component_count",
-    "grouped_kernel",
-    "read_only",
-    "real_dtype",
-    "real_weights",
-]
-
 
 def real_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
     """Returns the dtype of a number's components."""

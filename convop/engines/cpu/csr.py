@@ -11,8 +11,6 @@ from ...geometry.spec import ConvSpec
 from ...matrix.build import build, with_values
 from ...threads.locks import BuiltOnce
 
-__all__ = ["CsrEngine"]
-
 
 class CsrEngine:
     """Multiplies by the CSR matrix, and by its conjugate transpose, which is stored as CSR too.

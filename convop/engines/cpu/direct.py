@@ -16,8 +16,6 @@ from .planes import CompiledGeometry, PlaneEngine
 from .tiling import DirectTiling, Tile, tap_offsets
 from .tuning import Tuning
 
-__all__ = ["DirectEngine", "DirectGeometry"]
-
 # Elements of a workspace beyond its planes, more than the widest tile (64 float32) reads or writes there.
 _SLACK = 128
 

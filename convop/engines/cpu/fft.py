@@ -15,8 +15,6 @@ from .polyphase import adjoint_range
 from .transforms import TransformGeometry, TransformLengths, transform_lengths
 from .tuning import Tuning
 
-__all__ = ["FftEngine", "cheapest_transforms"]
-
 
 def cheapest_transforms(
     spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any], tuning: Tuning

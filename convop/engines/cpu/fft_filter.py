@@ -21,8 +21,6 @@ from .filters import PlaneFilter, read_residual, residual_reading, sum_over_thre
 from .transforms import TransformGeometry
 from .tuning import Tuning
 
-__all__ = ["FftFilter"]
-
 
 class _TransformedInput:
     """The transforms of the blocks of an input, each made when it is first needed, and kept if all fit in memory."""

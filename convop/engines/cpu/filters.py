@@ -34,18 +34,6 @@ from .tiling import tap_offsets, whole_run_tiling
 from .tuning import Tuning
 from .workspace import scratch
 
-__all__ = [
-    "CsrFilter",
-    "DirectFilter",
-    "Filter",
-    "GemmFilter",
-    "PlaneFilter",
-    "SeparableFilter",
-    "read_residual",
-    "residual_reading",
-    "sum_over_threads",
-]
-
 
 class Filter(Protocol):
     """A convolution as a linear map of its kernel, made as ``SomeFilter(spec, data)``.

@@ -21,8 +21,6 @@ from .tiling import tap_offsets, whole_run_tiling
 from .tuning import Tuning
 from .workspace import scratch
 
-__all__ = ["GemmEngine", "is_pointwise"]
-
 
 def is_pointwise(spec: ConvSpec) -> bool:
     """Returns whether every output reads one input at its own place: the map is a product of weights and channels."""

@@ -13,8 +13,6 @@ from ...geometry.axis import Axis, Ints
 from ..kernels.records import PairTable, TapTable
 from .polyphase import Taps
 
-__all__ = ["Correlations", "concatenated", "pair_distance", "pair_table", "plane_runs", "tap_table"]
-
 
 def concatenated(arrays: list[Array], dtype: Any) -> tuple[Array, Array]:
     """Returns where each array begins in their concatenation (one more than arrays, as CSR's indptr), and the concatenation."""

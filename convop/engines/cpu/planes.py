@@ -16,17 +16,6 @@ from .polyphase import Plan
 from .tuning import Tuning
 from .workspace import per_thread
 
-__all__ = [
-    "BlockGeometry",
-    "CompiledDirection",
-    "CompiledGeometry",
-    "Direction",
-    "Geometry",
-    "PlaneEngine",
-    "Result",
-    "call_kernel",
-]
-
 
 def call_kernel(kernel: Any, real: np.dtype[Any], *arguments: Any) -> Any:
     """Calls a kernel: all arrays of numbers are contiguous, aligned and of one real dtype, which names their types."""

@@ -24,8 +24,6 @@ from ...arrays import memory
 from ...geometry.axis import Axis, Ints, extend
 from ...geometry.spec import ConvSpec
 
-__all__ = ["AxisPlan", "Phase", "Plan", "Taps", "adjoint_range"]
-
 # Bytes of a row in the tables while they are made.
 _TABLE_BYTES = 40
 _NONE: Ints = np.zeros(0, dtype=np.int64)

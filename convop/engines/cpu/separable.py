@@ -24,8 +24,6 @@ from .planes import CompiledDirection, PlaneEngine
 from .sweeps import SweepGeometry, sweep_direction
 from .tuning import Tuning
 
-__all__ = ["SeparableEngine", "is_low_rank"]
-
 # A kernel has low rank if the remainder is at most so many units of rounding of its norm: rounding the kernel itself
 # leaves about a third of a unit, computing it as a sum of products some more. The factors leave out up to twice that,
 # because the decompositions round too.

@@ -25,8 +25,6 @@ from .tiling import Tile, tiled
 from .tuning import Tuning, cheapest
 from .workspace import padded
 
-__all__ = ["SweepGeometry", "sweep_direction"]
-
 # Elements of a workspace beyond its planes, more than the widest tile (64 float32) reads or writes there.
 _SLACK = 128
 

@@ -16,8 +16,6 @@ from .polyphase import Plan, Taps
 from .tuning import Tuning, cheapest
 from .workspace import padded
 
-__all__ = ["DirectTiling", "Tile", "tap_offsets", "tiled", "whole_run_tiling"]
-
 
 class Tile(NamedTuple):
     """Results of a wide and of a narrow register tile."""

@@ -30,8 +30,6 @@ from .planes import BlockGeometry, Result
 from .tuning import Tuning, cheapest
 from .workspace import scratch
 
-__all__ = ["TransformDirection", "TransformGeometry", "TransformLengths", "transform_lengths"]
-
 
 def _axis_cuts(output_size: int, halo: int, counts: tuple[int, ...]) -> list[tuple[int, int]]:
     """Returns numbers of blocks along an axis that are worth trying, and the length of a transform of each.

@@ -13,18 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-__all__ = [
-    "ColumnTuning",
-    "DirectTuning",
-    "GradientTuning",
-    "Im2colTuning",
-    "SweepTuning",
-    "TransformTuning",
-    "Tuning",
-    "cheapest",
-    "packaged_constants",
-]
-
 PACKAGED = Path(__file__).parents[1] / "costs.json"
 
 Cut = TypeVar("Cut")

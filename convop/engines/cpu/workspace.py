@@ -10,8 +10,6 @@ import numpy as np
 from ...arrays import memory
 from ...arrays.backend import Array
 
-__all__ = ["padded", "per_thread", "scratch"]
-
 # Bytes of a cache line.
 _LINE = 64
 # Larger workspaces are freed with the product that took them.

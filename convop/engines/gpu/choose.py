@@ -14,8 +14,6 @@ from .direct import DirectEngine
 from .fft import FftEngine
 from .filters import GpuFilter
 
-__all__ = ["NAMES", "SELECTOR", "make_filter", "usable"]
-
 # From this number of taps on transforms are ahead. They take a dozen passes over complex planes, at some 4 TB/s 25 ps for
 # each element in single precision; a multiplication takes 0.1 ps where a third of the peak is reached.
 _MANY_TAPS = 256

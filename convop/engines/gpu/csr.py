@@ -13,8 +13,6 @@ from ...cuda.tables import Direction
 from ...geometry.spec import ConvSpec
 from ...threads.locks import BuiltOnce
 
-__all__ = ["CsrEngine"]
-
 
 class CsrEngine:
     """Multiplies by the CSR matrix, and for the adjoint by its conjugate transpose in CSR too.

@@ -12,8 +12,6 @@ from ...geometry.spec import ConvSpec
 from ...threads.locks import BuiltOnce
 from ..cpu.components import as_columns
 
-__all__ = ["ColumnEngine", "DirectEngine"]
-
 
 class ColumnEngine:
     """Base of the GPU's engines that apply one direction or the other to contiguous columns.

@@ -11,8 +11,6 @@ from ...geometry.folding import extend_axis, fold_axis
 from ...geometry.spec import ConvSpec
 from .direct import ColumnEngine
 
-__all__ = ["FftEngine"]
-
 # Columns, groups and channels precede the spatial axes.
 _FIRST_AXIS = 3
 

@@ -12,8 +12,6 @@ from ...geometry.spec import ConvSpec
 from ..cpu.components import as_columns
 from ..protocol import Engine
 
-__all__ = ["GpuFilter"]
-
 
 class GpuFilter:
     """Forward by an engine made for each kernel; adjoint by products of the input and residuals.

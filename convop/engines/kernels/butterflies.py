@@ -24,8 +24,6 @@ from numba.extending import intrinsic
 from ...threads.llvm import arrays_of, integer_constant
 from .microkernels import Emitter
 
-__all__ = ["COLUMNS_BYTES", "forward_2", "forward_4", "forward_plain_4", "inverse_2", "inverse_4", "inverse_plain_4"]
-
 # Bytes of a row that a step transforms at once: a cache line.
 COLUMNS_BYTES = 64
 

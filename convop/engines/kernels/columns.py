@@ -10,8 +10,6 @@ from .driver import block_loop, taps_of
 from .planes import gather, scatter, with_halo
 from .records import Block, Layout
 
-__all__ = ["convolve"]
-
 _BYTES = COLUMNS_BYTES
 
 

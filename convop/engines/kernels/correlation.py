@@ -10,8 +10,6 @@ from ...threads.compiled import inlined, inner_kernel, uncached_kernel
 from .microkernels import PAIR_TILE, TILES, VECTOR_BYTES, narrow_pair_tile, narrow_tiles, pair_tile, tiles
 from .records import RunKind
 
-__all__ = ["correlate_block", "sum_taps"]
-
 _WIDE_PAIR, _NARROW_PAIR = PAIR_TILE
 _INDEX, _BLOCK = int(RunKind.INDEX), int(RunKind.BLOCK)
 

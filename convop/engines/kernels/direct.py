@@ -9,8 +9,6 @@ from .driver import block_loop, pair_taps_of, taps_of
 from .planes import gather, scatter, with_halo
 from .records import Correlation, Layout, Results
 
-__all__ = ["correlate"]
-
 
 def _process(block, plan, source, target, own):
     reading, writing, layout, tiling = plan.reading, plan.writing, plan.layout, plan.tiling

@@ -10,8 +10,6 @@ from ...threads.llvm import atomic_fetch_add
 from .planes import block_of
 from .records import PairTaps, Taps, Workspace
 
-__all__ = ["block_loop", "pair_taps_of", "taps_of"]
-
 
 def block_loop(process: Callable[..., None]) -> Any:
     """Returns the compiled loop that calls `process` for every block; `fork_join` runs it on all threads.

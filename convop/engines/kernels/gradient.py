@@ -7,8 +7,6 @@ from .microkernels import DOT_TILES, dot_tile_1, dot_tile_2, dot_tile_4
 from .planes import block_of, gather, with_halo
 from .records import Block, Rows
 
-__all__ = ["gradient", "im2col"]
-
 _TAPS_1, _TAPS_2, _TAPS_4 = DOT_TILES[1], DOT_TILES[2], DOT_TILES[4]
 # Results whose products are summed at a time: those of four planes stay in the first-level cache.
 _RUN = 512

@@ -29,22 +29,6 @@ from numba.extending import intrinsic
 
 from ...threads.llvm import arrays_of, integer_constant
 
-__all__ = [
-    "DOT_TILES",
-    "PAIR_TILE",
-    "TILES",
-    "VECTOR_BYTES",
-    "Emitter",
-    "dot_tile_1",
-    "dot_tile_2",
-    "dot_tile_4",
-    "lanes",
-    "narrow_pair_tile",
-    "narrow_tiles",
-    "pair_tile",
-    "tiles",
-]
-
 # Bytes of a vector.
 VECTOR_BYTES = 32
 # Vectors along j for R planes of results: R*V sums, V vectors of X and one weight in 16 registers (17 for R = 1, 13 for R = 2

@@ -5,8 +5,6 @@ from __future__ import annotations
 from ...threads.compiled import inner_kernel, kernel
 from .records import Block
 
-__all__ = ["add_halo", "block_of", "gather", "scatter", "with_halo"]
-
 
 @kernel
 def block_of(item, tiling):

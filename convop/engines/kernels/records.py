@@ -46,30 +46,6 @@ from typing import NamedTuple
 
 from ...arrays.backend import Array
 
-__all__ = [
-    "Block",
-    "ColumnPlan",
-    "Correlation",
-    "DirectPlan",
-    "GradientPlan",
-    "Layout",
-    "Operands",
-    "PairTable",
-    "PairTaps",
-    "Reading",
-    "Results",
-    "Rows",
-    "RunKind",
-    "Stages",
-    "SweepPlan",
-    "TapTable",
-    "Taps",
-    "Target",
-    "Tiling",
-    "Workspace",
-    "Writing",
-]
-
 
 class RunKind(IntEnum):
     """The stretch of a plane that a microkernel covers in one loop."""

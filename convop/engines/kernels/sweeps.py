@@ -9,8 +9,6 @@ from .driver import block_loop, pair_taps_of, taps_of
 from .planes import gather, scatter, with_halo
 from .records import Block, Correlation, Layout, Results, RunKind
 
-__all__ = ["sweep"]
-
 _ROW = int(RunKind.ROW)
 
 

@@ -91,4 +91,4 @@ def test_step_keeps_nan_in_its_column(name):
 
 
 def test_module_lists_every_step():
-    assert set(STEPS) == {name for name in butterflies.__all__ if name != "COLUMNS_BYTES"}
+    assert set(STEPS) == {name for name in vars(butterflies) if name[-1].isdigit()}

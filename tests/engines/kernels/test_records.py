@@ -73,11 +73,6 @@ def test_numbers_of_these_tests_are_those_of_the_docstring():
     assert "y[o] = a*flat[o + 0] + b*flat[o + 5] + c*flat[o + 1]" in text
 
 
-def test_all_lists_every_record():
-    own = {name for name, value in vars(records).items() if getattr(value, "__module__", "") == records.__name__}
-    assert set(records.__all__) == own
-
-
 def test_run_kind_is_false_for_rows_only():
     """`correlate_block` takes every other kind for runs over several rows."""
     assert [bool(kind) for kind in (RunKind.ROW, RunKind.INDEX, RunKind.BLOCK)] == [False, True, True]
