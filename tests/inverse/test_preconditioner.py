@@ -21,7 +21,8 @@ def basis_letters(P):
     return ["".join(type(basis).__name__[0] for basis in term.source.axes) for term in P.terms]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+# Among more examples are problems on which the iteration stalls: see the test below.
+@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(case=strategies.cases(values="normal"), transposed=st.booleans(), damp=st.floats(0.01, 2))
 def test_preconditioner_is_positive_definite_and_solution_exact(case, transposed, damp):
     A = Conv(case.kernel, case.input_shape, flip=case.flip, **case.parameters)
@@ -50,11 +51,19 @@ def test_preconditioner_is_positive_definite_and_solution_exact(case, transposed
     assert np.abs(solution.x - expected).max() <= (1e-2 if single else 1e-7) * np.abs(expected).max(initial=0)
 
 
-@pytest.mark.xfail(reason="the dual system in float32 does not always reach rtol=1e-5")
-def test_solution_in_single_precision_reaches_its_tolerance():
-    A = Conv(np.float32([0.12573022]), (3,), stride=3, padding=((0, 1),), padding_mode="circular")
+@pytest.mark.xfail(reason="rounding errors of the dual system limit the gradient, and can make the iteration diverge")
+@pytest.mark.parametrize(
+    ("kernel", "input_shape", "parameters", "damp", "rtol"),
+    [
+        (random_kernel(1, "float32"), (3,), {"stride": 3, "padding": ((0, 1),)}, 0.25, 1e-5),
+        (random_kernel(1, "float64"), (3,), {"stride": 3, "padding": ((0, 1),)}, 0.01, 1e-11),
+        (random_kernel((3, 4), "float32", seed=1), (2, 1), {"padding": ((0, 1), (0, 4))}, 1 / 64, 1e-5),
+    ],
+)
+def test_solution_of_small_problems_reaches_its_tolerance(kernel, input_shape, parameters, damp, rtol):
+    A = Conv(kernel, input_shape, padding_mode="circular", **parameters)
     y = np.random.default_rng(0).standard_normal(A.dimsd).astype(A.dtype)
-    assert tikhonov(A, y, 0.25 * float(A.norm()), rtol=1e-5).converged
+    assert tikhonov(A, y, damp * float(A.norm()), rtol=rtol).converged
 
 
 # By padding mode, the least factor between the iterations without and with the preconditioner; None for a direct solve.

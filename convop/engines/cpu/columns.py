@@ -26,7 +26,7 @@ from ..kernels.records import ColumnPlan, TapTable
 from .components import grouped_kernel
 from .packing import concatenated
 from .planes import CompiledGeometry
-from .polyphase import Taps
+from .polyphase import PhaseTaps
 from .tiling import Tile, tiled
 from .tuning import Tuning, cheapest
 from .workspace import padded
@@ -162,18 +162,18 @@ class _Entries:
     ----------
     of_tap : ndarray of int
         The entry of each tap.
-    taps : Taps
+    taps : PhaseTaps
         A tap of each entry, for where it reads along the other axes.
     """
 
     of_tap: Array
-    taps: Taps
+    taps: PhaseTaps
 
     @classmethod
-    def of(cls, taps: Taps) -> _Entries:
+    def of(cls, taps: PhaseTaps) -> _Entries:
         keys = np.column_stack([taps.phase, taps.shift[:, 1:]])
         _, first, of_tap = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        return cls(of_tap.reshape(-1), Taps(taps.number[first], taps.shift[first], taps.phase[first]))
+        return cls(of_tap.reshape(-1), PhaseTaps(taps.number[first], taps.shift[first], taps.phase[first]))
 
 
 class ColumnGeometry(CompiledGeometry):
@@ -206,7 +206,7 @@ class ColumnGeometry(CompiledGeometry):
         # Complex planes by twos: four real planes share what they read.
         self.runs = [4] * (self.written // 2) + [2] * (self.written % 2)
 
-    def _offsets(self, taps: Taps) -> Array:
+    def _offsets(self, taps: PhaseTaps) -> Array:
         """Returns where every entry of every channel reads its two components, (channels, entries, 2), flat."""
         rows = self.plan.row_numbers(taps.shift, first_axis=False)
         phases = self.plan.read_phases

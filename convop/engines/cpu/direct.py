@@ -11,7 +11,7 @@ from ...arrays.backend import Array
 from ...geometry.spec import ConvSpec
 from ..kernels.records import DirectPlan
 from .components import grouped_kernel, real_weights
-from .packing import Correlations, pair_distance, pair_table, plane_runs, tap_table
+from .packing import CorrelationPhases, pair_distance, pair_table, plane_runs, tap_table
 from .planes import CompiledGeometry, PlaneEngine
 from .tiling import DirectTiling, Tile, tap_offsets
 from .tuning import Tuning
@@ -43,7 +43,7 @@ class DirectGeometry(CompiledGeometry):
         self.cut = cut = DirectTiling.of(self, tile, tuning, paired=bool(distance))
         offsets = [tap_offsets(plan, taps, read, cut.plane_stride, cut.row_stride) for taps in self.phases]
         stride = plan.rows_per_index * cut.row_stride
-        self.correlations = Correlations(self.phases, offsets, (read, written), distance=distance, stride=stride)
+        self.correlations = CorrelationPhases(self.phases, offsets, (read, written), distance=distance, stride=stride)
         self.blocks = math.ceil(plan.axes[0].output_size / cut.outer) * math.ceil(
             plan.axes[-1].output_size / cut.columns
         )

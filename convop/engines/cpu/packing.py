@@ -11,7 +11,7 @@ import numpy as np
 from ...arrays.backend import Array
 from ...geometry.axis import Axis, Ints
 from ..kernels.records import PairTable, TapTable
-from .polyphase import Taps
+from .polyphase import PhaseTaps
 
 
 def concatenated(arrays: list[Array], dtype: Any) -> tuple[Array, Array]:
@@ -57,7 +57,7 @@ class _Pairs:
     last: list[int]
 
     @classmethod
-    def of(cls, taps: Taps, planes: int) -> _Pairs:
+    def of(cls, taps: PhaseTaps, planes: int) -> _Pairs:
         """Returns the entries of an output phase that reads some planes."""
         found: dict[tuple[int, ...], list[int]] = {}
         for tap in np.argsort(taps.shift[:, 0], kind="stable").tolist():
@@ -76,19 +76,19 @@ class _Pairs:
         return np.concatenate([entries[self.first], entries[self.shared.ravel()], entries[self.last]])
 
 
-def pair_distance(axis: Axis, output_size: int, phases: list[Taps]) -> int:
+def pair_distance(axis: Axis, output_size: int, phases: list[PhaseTaps]) -> int:
     """Returns the indices of the first axis between two results that share all taps but the ends, 0 if there are none."""
     distance = axis.dilation // math.gcd(axis.dilation, axis.stride)
     longest = max(len(set(taps.shift[:, 0].tolist())) for taps in phases)
     return distance if longest > 1 and output_size > distance else 0
 
 
-class Correlations:
+class CorrelationPhases:
     """The output phases of one correlation: they read the same planes, and each writes as many.
 
     Parameters
     ----------
-    phases : list of Taps
+    phases : list of PhaseTaps
         The taps of each phase.
     offsets : list of ndarray of int64
         Where every tap of every plane of a phase reads, ``(planes, taps)``, flat.
@@ -105,7 +105,7 @@ class Correlations:
 
     def __init__(
         self,
-        phases: list[Taps],
+        phases: list[PhaseTaps],
         offsets: list[Ints],
         planes: tuple[int, int],
         *,
@@ -135,12 +135,12 @@ class Correlations:
         return [group[:, :, taps.number].reshape(len(group), -1) for taps in self.phases]
 
 
-def tap_table(correlations: list[Correlations], weights: list[Array], real: np.dtype[Any]) -> TapTable:
+def tap_table(correlations: list[CorrelationPhases], weights: list[Array], real: np.dtype[Any]) -> TapTable:
     """Returns the table of the output phases of some correlations, one after another.
 
     Parameters
     ----------
-    correlations : list of Correlations
+    correlations : list of CorrelationPhases
         In the order of their output phases.
     weights : list of ndarray
         For each correlation real weights, ``(groups, planes written, planes read, taps)``.
@@ -155,7 +155,7 @@ def tap_table(correlations: list[Correlations], weights: list[Array], real: np.d
     return TapTable(runs, offsets, offset_at, values, weight_at[:-1].reshape(len(groups), -1))
 
 
-def pair_table(correlations: list[Correlations], weights: list[Array], real: np.dtype[Any]) -> PairTable:
+def pair_table(correlations: list[CorrelationPhases], weights: list[Array], real: np.dtype[Any]) -> PairTable:
     """Returns the table of pairs of results; the parameters are those of `tap_table`."""
     offset_at, offsets = concatenated([o for c in correlations for o in c.pair_offsets], np.int64)
     groups = list(zip(*weights, strict=True))

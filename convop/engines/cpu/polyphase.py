@@ -287,7 +287,7 @@ class Plan:
             rows = rows * (axis.output_size + axis.halo) + along
         return rows
 
-    def output_phases(self) -> list[Taps]:
+    def output_phases(self) -> list[PhaseTaps]:
         """Returns the taps of every phase that is written: phases of the leading axes first, then of the last axis."""
         counts = [len(axis.write) for axis in self.axes]
         found: list[list[tuple[int, tuple[int, ...], int]]] = [[] for _ in range(math.prod(counts))]
@@ -297,11 +297,11 @@ class Plan:
                 read = read * len(axis.read) + r
                 write = write * len(axis.write) + w
             found[write].append((number, tuple(q for _, _, q in taps), read))
-        return [Taps.of(phase) for phase in found]
+        return [PhaseTaps.of(phase) for phase in found]
 
 
 @dataclass(frozen=True)
-class Taps:
+class PhaseTaps:
     """The taps of one output phase.
 
     Attributes
@@ -319,7 +319,7 @@ class Taps:
     phase: Ints
 
     @classmethod
-    def of(cls, taps: list[tuple[int, tuple[int, ...], int]]) -> Taps:
+    def of(cls, taps: list[tuple[int, tuple[int, ...], int]]) -> PhaseTaps:
         """Returns taps from a list of (number, shifts, phase)."""
         numbers, shifts, phases = zip(*taps, strict=True)
         return cls(np.array(numbers), np.array(shifts), np.array(phases))

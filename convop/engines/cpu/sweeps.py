@@ -18,9 +18,9 @@ from ...geometry.axis import Ints
 from ...geometry.spec import ConvSpec
 from ..kernels.records import Stages, SweepPlan
 from .components import real_weights
-from .packing import Correlations, concatenated, pair_distance, pair_table, tap_table
+from .packing import CorrelationPhases, concatenated, pair_distance, pair_table, tap_table
 from .planes import CompiledDirection, CompiledGeometry
-from .polyphase import Plan, Taps
+from .polyphase import PhaseTaps, Plan
 from .tiling import Tile, tiled
 from .tuning import Tuning, cheapest
 from .workspace import padded
@@ -55,7 +55,7 @@ class _Stage:
     after: tuple[int, ...]
     needs_halo: tuple[bool, ...]
 
-    def output_phases(self, plan: Plan) -> list[Taps]:
+    def output_phases(self, plan: Plan) -> list[PhaseTaps]:
         """Returns, for every phase that is written, its taps and the phases that they read."""
         axis = plan.axes[self.axis]
         found = []
@@ -66,7 +66,7 @@ class _Stage:
                     source = (*phases[: self.axis], read, *phases[self.axis + 1 :])
                     shifts = tuple(shift * (a == self.axis) for a in range(len(plan.axes)))
                     taps.append((number, shifts, int(np.ravel_multi_index(source, self.before))))
-            found.append(Taps.of(taps))
+            found.append(PhaseTaps.of(taps))
         return found
 
     def extents(self, plan: Plan) -> list[int]:
@@ -167,7 +167,7 @@ class SweepGeometry(CompiledGeometry):
         blocks = math.ceil(first.output_size / outer) * math.ceil(last.output_size / columns) * self.groups
         return float(nanoseconds * (math.ceil(blocks / costs.workers) * max(1.0, (held / costs.held_bytes) ** 0.25)))
 
-    def _correlations(self, stage: _Stage) -> Correlations:
+    def _correlations(self, stage: _Stage) -> CorrelationPhases:
         plan = self.plan
         taps = stage.output_phases(plan)
         phases = math.prod(stage.before)
@@ -184,7 +184,7 @@ class SweepGeometry(CompiledGeometry):
         if stage.written == 1 and stage.axis == 0:
             distance = pair_distance(plan.spec.axes[0], plan.axes[0].output_size, taps)
         stride = plan.rows_per_index * self.row_stride
-        return Correlations(taps, offsets, (stage.read, stage.written), distance=distance, stride=stride)
+        return CorrelationPhases(taps, offsets, (stage.read, stage.written), distance=distance, stride=stride)
 
     def _row_offsets(self, stage: _Stage) -> Ints:
         """Returns the numbers of the rows of an index of the first axis that a stage writes."""

@@ -12,7 +12,7 @@ import numpy as np
 from ...arrays.backend import Array
 from ..kernels.records import RunKind
 from .planes import Geometry
-from .polyphase import Plan, Taps
+from .polyphase import PhaseTaps, Plan
 from .tuning import Tuning, cheapest
 from .workspace import padded
 
@@ -32,7 +32,7 @@ def tiled(length: int, tile: Tile, narrow_time: float) -> float:
     return tiles * tile.wide + math.ceil(left / tile.narrow) * tile.wide * narrow_time
 
 
-def tap_offsets(plan: Plan, taps: Taps, planes: int, plane_stride: int, row_stride: int) -> Array:
+def tap_offsets(plan: Plan, taps: PhaseTaps, planes: int, plane_stride: int, row_stride: int) -> Array:
     """Returns where every tap of all channel components reads, ``(planes, taps)``, flat.
 
     The offset of a tap is its plane, its row and its shift along the last axis:

@@ -16,7 +16,7 @@ from convop.engines.cpu.columns import (
     _twiddles,
     column_cut,
 )
-from convop.engines.cpu.polyphase import Taps
+from convop.engines.cpu.polyphase import PhaseTaps
 from convop.engines.cpu.tuning import Tuning
 
 TUNING = Tuning.packaged()
@@ -92,7 +92,7 @@ def test_column_cut_has_the_least_predicted_time():
 def test_entries_join_taps_that_differ_along_the_first_axis_alone():
     """2 x 2 taps: columns 0 and 1 of the kernel, for taps 0, 2 and 1, 3; and a tap of another phase."""
     shifts = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 1)]
-    taps = Taps.of([(n, shift, int(n == 4)) for n, shift in enumerate(shifts)])
+    taps = PhaseTaps.of([(n, shift, int(n == 4)) for n, shift in enumerate(shifts)])
     entries = _Entries.of(taps)
     assert entries.of_tap.tolist() == [0, 1, 0, 1, 2]
     assert entries.taps.number.tolist() == [0, 1, 4]

@@ -5,15 +5,15 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from convop import ConvSpec
-from convop.engines.cpu.packing import Correlations, concatenated, pair_distance, pair_table, plane_runs, tap_table
-from convop.engines.cpu.polyphase import Plan, Taps
+from convop.engines.cpu.packing import CorrelationPhases, concatenated, pair_distance, pair_table, plane_runs, tap_table
+from convop.engines.cpu.polyphase import PhaseTaps, Plan
 
 DOUBLE = np.dtype(float)
 
 
 def taps_of(*taps):
     """Returns taps from (number, shifts, phase)."""
-    return Taps.of(list(taps))
+    return PhaseTaps.of(list(taps))
 
 
 # Three taps along the first axis, and two along the second of which one is missing: a column of three, and one of one.
@@ -50,7 +50,7 @@ def test_plane_runs_prefer_fours_and_avoid_single_planes(planes, runs):
 def test_weights_are_ordered_by_run_of_planes_then_tap_then_plane():
     """Five planes of results are runs of three and two; weight 10*o + t belongs to plane o and tap t."""
     group = 10.0 * np.arange(5)[:, None, None] + np.arange(2)
-    correlation = Correlations([taps_of((0, (0, 0), 0), (1, (0, 1), 0))], [np.array([0, 1])], (1, 5))
+    correlation = CorrelationPhases([taps_of((0, (0, 0), 0), (1, (0, 1), 0))], [np.array([0, 1])], (1, 5))
     (weights,) = correlation.weights(group)
     assert weights.tolist() == [0, 10, 20, 1, 11, 21, 30, 40, 31, 41]
     assert correlation.runs == [3, 2]
@@ -61,13 +61,13 @@ def test_weights_of_a_phase_are_those_of_its_taps_by_plane_that_is_read():
     """Taps 0 and 2 of three, two planes read: entries are (plane, tap) in the order of the offsets."""
     group = 10.0 * np.arange(2)[None, :, None] + np.arange(3)
     phases = [taps_of((0, (0, 0), 0), (2, (0, 1), 0)), taps_of((1, (0, 0), 0))]
-    correlation = Correlations(phases, [np.array([0, 1, 100, 101]), np.array([0, 100])], (2, 1))
+    correlation = CorrelationPhases(phases, [np.array([0, 1, 100, 101]), np.array([0, 100])], (2, 1))
     assert [w.tolist() for w in correlation.weights(group)] == [[0, 2, 10, 12], [1, 11]]
 
 
 def test_tap_table_lists_phases_of_each_group():
     phases = [taps_of((0, (0, 0), 0), (2, (0, 1), 0)), taps_of((1, (0, 0), 0))]
-    correlation = Correlations(phases, [np.array([0, 1]), np.array([7])], (1, 1))
+    correlation = CorrelationPhases(phases, [np.array([0, 1]), np.array([7])], (1, 1))
     weights = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).reshape(2, 1, 1, 3)
     table = tap_table([correlation], [weights], np.dtype("float32"))
     assert table.runs.tolist() == [1]
@@ -78,8 +78,10 @@ def test_tap_table_lists_phases_of_each_group():
 
 
 def test_tap_table_joins_the_phases_of_several_correlations():
-    first = Correlations([taps_of((0, (0, 0), 0))], [np.array([3])], (1, 1))
-    second = Correlations([taps_of((0, (0, 0), 0)), taps_of((1, (0, 0), 0))], [np.array([4]), np.array([5])], (1, 2))
+    first = CorrelationPhases([taps_of((0, (0, 0), 0))], [np.array([3])], (1, 1))
+    second = CorrelationPhases(
+        [taps_of((0, (0, 0), 0)), taps_of((1, (0, 0), 0))], [np.array([4]), np.array([5])], (1, 2)
+    )
     weights = [np.full((1, 1, 1, 1), 9.0), np.arange(4.0).reshape(1, 2, 1, 2)]
     table = tap_table([first, second], weights, DOUBLE)
     assert table.runs.tolist() == [1, 2]
@@ -91,7 +93,7 @@ def test_tap_table_joins_the_phases_of_several_correlations():
 def test_pairs_share_all_taps_but_the_ends():
     """Rows are 10 apart. The first result reads rows 0, 1, 2 of its column, and the second rows 1, 2, 3."""
     offsets = np.array([0, 1, 10, 20])
-    correlation = Correlations([COLUMNS], [offsets], (1, 1), distance=1, stride=10)
+    correlation = CorrelationPhases([COLUMNS], [offsets], (1, 1), distance=1, stride=10)
     (entries,) = correlation.pair_offsets
     #                           first only | both    | second only
     assert entries.tolist() == [0, 1, 10, 20, 30, 11]
@@ -105,7 +107,7 @@ def test_pairs_share_all_taps_but_the_ends():
 def test_pairs_of_two_planes_keep_planes_apart():
     """Two taps along the first axis in each of two planes, 100 apart."""
     taps = taps_of((0, (0, 0), 0), (1, (1, 0), 0))
-    correlation = Correlations([taps], [np.array([0, 10, 100, 110])], (2, 1), distance=1, stride=10)
+    correlation = CorrelationPhases([taps], [np.array([0, 10, 100, 110])], (2, 1), distance=1, stride=10)
     assert correlation.pair_offsets[0].tolist() == [0, 100, 10, 110, 20, 120]
     group = np.array([1.0, 2, 3, 4]).reshape(1, 2, 2)
     assert correlation.pair_weights(group)[0].tolist() == [1, 3, 2, 1, 4, 3, 2, 4]
@@ -114,13 +116,13 @@ def test_pairs_of_two_planes_keep_planes_apart():
 def test_pairs_keep_phases_apart():
     """Taps of different phases read different planes, so they form columns of their own."""
     taps = taps_of((0, (0, 0), 0), (1, (0, 0), 1), (2, (1, 0), 0))
-    correlation = Correlations([taps], [np.array([0, 50, 10])], (1, 1), distance=1, stride=10)
+    correlation = CorrelationPhases([taps], [np.array([0, 50, 10])], (1, 1), distance=1, stride=10)
     assert correlation.pair_offsets[0].tolist() == [0, 50, 10, 20, 60]
 
 
 def test_pair_table_has_the_ends_of_every_phase():
-    paired = Correlations([COLUMNS], [np.array([0, 1, 10, 20])], (1, 1), distance=1, stride=10)
-    single = Correlations([taps_of((0, (0, 0), 0))], [np.array([0])], (1, 1))
+    paired = CorrelationPhases([COLUMNS], [np.array([0, 1, 10, 20])], (1, 1), distance=1, stride=10)
+    single = CorrelationPhases([taps_of((0, (0, 0), 0))], [np.array([0])], (1, 1))
     weights = [np.arange(10.0).reshape(2, 1, 1, 5), np.zeros((2, 1, 1, 1))]
     table = pair_table([paired, single], weights, DOUBLE)
     assert table.ends.tolist() == [2, 0]
@@ -149,6 +151,6 @@ def test_pair_distance_is_the_step_from_tap_to_tap_of_a_phase(parameters, adjoin
 
 
 def test_offsets_of_a_kernel_without_pairs_are_empty():
-    correlation = Correlations([COLUMNS, COLUMNS], [np.arange(4)] * 2, (1, 1))
+    correlation = CorrelationPhases([COLUMNS, COLUMNS], [np.arange(4)] * 2, (1, 1))
     assert_array_equal(correlation.pair_offsets, np.zeros((2, 0)))
     assert correlation.pair_ends == [0, 0]

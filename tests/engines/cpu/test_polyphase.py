@@ -6,7 +6,7 @@ from numpy.testing import assert_array_equal
 
 import convop
 from convop import ConvSpec
-from convop.engines.cpu.polyphase import AxisPlan, Phase, Plan, Taps, adjoint_range
+from convop.engines.cpu.polyphase import AxisPlan, Phase, PhaseTaps, Plan, adjoint_range
 from convop.geometry.axis import Axis
 
 # The example of `kernels.records`: 7 elements, 3 taps, stride 2, padding 1, reflected; 4 results.
@@ -209,7 +209,7 @@ def test_whole_rows_are_written_by_adjoint_without_stride_and_extension():
 
 
 def test_taps_of_lists_numbers_shifts_and_phases():
-    taps = Taps.of([(4, (1, 2), 0), (7, (0, 3), 1)])
+    taps = PhaseTaps.of([(4, (1, 2), 0), (7, (0, 3), 1)])
     assert_array_equal(taps.number, [4, 7])
     assert_array_equal(taps.shift, [[1, 2], [0, 3]])
     assert_array_equal(taps.phase, [0, 1])
