@@ -7,10 +7,10 @@ GPU is used: an array of CuPy is recognised by the module of its type.
 from __future__ import annotations
 
 import sys
-from functools import partial
+from functools import lru_cache, partial
 from importlib import import_module
 from types import ModuleType
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,9 @@ import scipy.sparse as sp
 
 from . import memory
 from .dtypes import as_dtype, kept_dtype
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -27,9 +30,14 @@ def on_gpu(value: object) -> bool:
     return "cupy" in _packages(value)
 
 
-def _packages(value: object) -> set[str]:
+def _packages(value: object) -> frozenset[str]:
     """The packages in which the types of a value are defined."""
-    return {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
+    return _packages_of(cast("Hashable", type(value)))
+
+
+@lru_cache(maxsize=256)  # looking at the bases takes 1 us, and every call of an operator asks several times
+def _packages_of(kind: Any) -> frozenset[str]:
+    return frozenset(base.__module__.partition(".")[0] for base in kind.__mro__)
 
 
 def namespace(array: Array) -> ModuleType:

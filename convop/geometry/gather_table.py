@@ -81,7 +81,7 @@ class GatherTable:
         """The rows of the matrix of an axis: taps that read the same input are one entry."""
         tap = np.arange(axis.taps)
         boundary = axis.boundary
-        base = boundary * axis.stride - axis.lo
+        base = boundary * axis.stride - axis.lo if len(boundary) else _NONE
         start = stop = _NONE
         offset, taps, shared = tap * axis.dilation, tap, 0
         if not len(boundary):
@@ -192,8 +192,8 @@ class GatherTable:
     def longest(self) -> int:
         """Entries of the longest row."""
         a, b = self.interior
-        shared = int(np.diff(self.phases).max()) * (b > a)
-        return max(shared, int((self.stop - self.start).max(initial=0)))
+        shared = max(stop - start for start, stop in self.phases.tolist()) if b > a else 0
+        return max(shared, int((self.stop - self.start).max())) if len(self.base) else shared
 
     def full(self) -> tuple[Ints, Ints, Ints]:
         """`base`, `start` and `stop` of all elements, those of the interior included."""

@@ -42,7 +42,8 @@ class Tables:
 
     @classmethod
     def of(cls, spec: ConvSpec) -> Tables:
-        return cls(spec, tuple(map(GatherTable.forward, spec.axes)))
+        tables = {axis: GatherTable.forward(axis) for axis in set(spec.axes)}  # equal axes share one
+        return cls(spec, tuple(tables[axis] for axis in spec.axes))
 
     @property
     def small(self) -> bool:
@@ -144,10 +145,11 @@ def _padded_rows(table: GatherTable) -> tuple[Ints, Ints, npt.NDArray[np.bool_] 
     A mask of None says that all rows have one length. Without a boundary all rows have the same entries: they are
     given once.
     """
-    base, start, stop = table.full()
     if not len(table.base):
-        entry = np.arange(start[0], stop[0])[None]
-        return base[:, None] + table.offset[entry], entry, None
+        start, stop = table.phases[0].tolist()
+        base = np.arange(table.n_written) * table.step - table.lo
+        return base[:, None] + table.offset[start:stop], np.arange(start, stop)[None], None
+    base, start, stop = table.full()
     entry = start[:, None] + np.arange((stop - start).max())
     present = entry < stop[:, None]
     entry = np.minimum(entry, len(table.offset) - 1)
