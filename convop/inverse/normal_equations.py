@@ -22,6 +22,8 @@ Report: TypeAlias = Callable[[Array, float], None]
 _ROUNDING_ULPS = 2
 # After so many iterations without a smaller gradient, the recurrences restart.
 _PATIENCE = 300
+# A residual above the first one, and so many times the least one, comes from rounding errors that grow.
+_DIVERGENCE = 1e3
 
 
 @dataclass(frozen=True)
@@ -132,10 +134,14 @@ class NormalEquations:
     def _iterate(
         self, cg: ConjugateGradients, initial: _ResidualNorms, goal: float, maxiter: int, report: Report
     ) -> None:
-        """Runs iterations until the recurrences meet the goal, reach rounding errors or make no progress."""
+        """Runs iterations until the recurrences meet the goal, reach rounding errors or make no progress.
+
+        Ends at the iterate with the least residual: where rounding errors limit it, further steps can make x grow without
+        bound.
+        """
         eps, damp = float(np.finfo(self.problem.y.dtype).eps), self.problem.damp
         reductions = _ResidualNorms.of(cg).relative_to(initial)
-        least, least_at = float(reductions.max()), cg.iterations
+        least, least_at, best = float(reductions.max()), cg.iterations, cg.x
         while cg.iterations < maxiter and cg.iterations - least_at < _PATIENCE:
             cg.step(active=reductions > goal)  # finished columns stay as they are
             norms = _ResidualNorms.of(cg)
@@ -143,10 +149,13 @@ class NormalEquations:
             worst = float(reductions.max())
             report(cg.image if self.is_dual else cg.x, worst)
             if worst < least:
-                least, least_at = worst, cg.iterations
+                least, least_at, best = worst, cg.iterations, cg.x
+            if worst > max(1.0, _DIVERGENCE * least):
+                break
             rounding = _ROUNDING_ULPS * eps * (cg.gain * column_norms(cg.image) + damp**2 * column_norms(cg.x))
             if not ((reductions > goal) & (norms.length > rounding)).any():  # also if they are NaN
                 break
+        cg.x = best
 
 
 @dataclass(frozen=True)

@@ -64,3 +64,17 @@ def test_start_with_zero_solution_converges():
     both = tikhonov(A, y, 0.5, x0=np.ones((5, 2)), rtol=1e-12).x
     np.testing.assert_allclose(both[:, 0], 0, atol=1e-11)
     np.testing.assert_allclose(both[:, 1], tikhonov(A, y[:, 1], 0.5, rtol=1e-12).x, atol=1e-10)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_solution_in_single_precision_stays_near_its_least_residual(seed):
+    """After some ten steps only rounding errors are left; the 300 more that are allowed end at 1e10 and beyond."""
+    rng = np.random.default_rng(seed)
+    arguments = {"padding": ((-1, 4), (5, 2)), "dilation": (3, 1), "padding_mode": "reflect"}
+    A = Conv(rng.standard_normal((3, 6)), (10, 5), **arguments)
+    y = A @ rng.standard_normal(A.dims)
+    expected = tikhonov(A, y, 0.1).x
+    got = tikhonov(A.with_kernel(np.float32(A.kernel)), np.float32(y), 0.1)
+    assert got.x.dtype == np.float32
+    assert np.abs(got.x - expected).max() <= 1e-3 * np.abs(expected).max()
+    assert got.gradient_norm <= 1e-4

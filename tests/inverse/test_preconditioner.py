@@ -51,7 +51,7 @@ def test_preconditioner_is_positive_definite_and_solution_exact(case, transposed
     assert np.abs(solution.x - expected).max() <= (1e-2 if single else 1e-7) * np.abs(expected).max(initial=0)
 
 
-@pytest.mark.xfail(reason="rounding errors of the dual system limit the gradient, and can make the iteration diverge")
+@pytest.mark.xfail(reason="rounding errors of the dual system limit the gradient")
 @pytest.mark.parametrize(
     ("kernel", "input_shape", "parameters", "damp", "rtol"),
     [
