@@ -22,7 +22,8 @@ def pytest_collection_modifyitems(items):
     """Moves cases of the tests marked `thinned` to the slow tier: the quick one has each value of each parameter once."""
     cases = defaultdict(list)
     for item in items:
-        if item.get_closest_marker("thinned") and not item.get_closest_marker("slow"):
+        markers = {marker.name for marker in item.iter_markers()}
+        if "thinned" in markers and not markers & {"slow", "gpu"}:
             cases[item.parent, item.function].append((item, _parameters(item)))
     for test in cases.values():
         missing = set().union(*(parameters for _, parameters in test))
@@ -35,8 +36,9 @@ def pytest_collection_modifyitems(items):
 
 
 def _parameters(item):
-    """Returns the names and values of the parameters of a case; objects without a hash are compared by identity."""
-    return {(name, value if _has_hash(value) else id(value)) for name, value in item.callspec.params.items()}
+    """Returns names, types and values of the parameters of a case; objects without a hash are compared by identity."""
+    parameters = item.callspec.params.items()
+    return {(name, type(value), value if _has_hash(value) else id(value)) for name, value in parameters}
 
 
 def _has_hash(value):

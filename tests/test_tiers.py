@@ -4,6 +4,7 @@ from itertools import product
 from types import SimpleNamespace
 
 import conftest
+import pytest
 
 
 class Case:
@@ -13,8 +14,8 @@ class Case:
         self.parent, self.function, self.callspec = None, function, SimpleNamespace(params=parameters)
         self.markers = {"thinned"}
 
-    def get_closest_marker(self, name):
-        return name if name in self.markers else None
+    def iter_markers(self):
+        return [SimpleNamespace(name=name) for name in self.markers]
 
     def add_marker(self, mark):
         self.markers.add(mark.name)
@@ -34,7 +35,20 @@ def test_each_value_of_each_parameter_is_in_the_quick_tier():
     assert {id(case["shape"]) for case in chosen} == set(map(id, shapes))
 
 
-def test_tests_are_thinned_apart_and_slow_cases_do_not_count():
-    first, second, slow = Case("one", mode="a"), Case("two", mode="a"), Case("one", mode="b")
-    slow.markers.add("slow")
-    assert quick([first, second, slow]) == [{"mode": "a"}] * 2
+def test_tests_are_thinned_apart():
+    assert quick([Case("one", mode="a"), Case("two", mode="a")]) == [{"mode": "a"}] * 2
+
+
+@pytest.mark.parametrize("marker", ["slow", "gpu"])
+def test_cases_that_the_quick_tier_leaves_out_stand_for_no_value(marker):
+    """A case on the GPU has the device of its own and any mode: the quick tier still needs one with that mode."""
+    left_out = [Case("one", device="other", mode=mode) for mode in "ba"]
+    for case in left_out:
+        case.markers.add(marker)
+    kept = [Case("one", device="host", mode=mode) for mode in "ab"]
+    quick([*left_out, *kept])
+    assert not any("slow" in case.markers for case in kept)
+
+
+def test_equal_values_of_different_types_are_two_values():
+    assert len(quick([Case("one", flip=True), Case("one", flip=1)])) == 2

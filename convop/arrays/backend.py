@@ -7,10 +7,10 @@ GPU is used: an array of CuPy is recognised by the module of its type.
 from __future__ import annotations
 
 import sys
-from functools import lru_cache, partial
+from functools import partial
 from importlib import import_module
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,25 +19,18 @@ import scipy.sparse as sp
 from . import memory
 from .dtypes import as_dtype, kept_dtype
 
-if TYPE_CHECKING:
-    from collections.abc import Hashable
-
 Array: TypeAlias = npt.NDArray[Any]
 
 
 def on_gpu(value: object) -> bool:
     """Whether a value is an array of CuPy."""
-    return "cupy" in _packages(value)
+    # The comparison saves 1 us for each of the questions that every call of an operator asks.
+    return type(value) is not np.ndarray and "cupy" in _packages(value)
 
 
-def _packages(value: object) -> frozenset[str]:
+def _packages(value: object) -> set[str]:
     """The packages in which the types of a value are defined."""
-    return _packages_of(cast("Hashable", type(value)))
-
-
-@lru_cache(maxsize=256)  # looking at the bases takes 1 us, and every call of an operator asks several times
-def _packages_of(kind: Any) -> frozenset[str]:
-    return frozenset(base.__module__.partition(".")[0] for base in kind.__mro__)
+    return {kind.__module__.partition(".")[0] for kind in type(value).__mro__}
 
 
 def namespace(array: Array) -> ModuleType:

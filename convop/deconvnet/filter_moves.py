@@ -1,4 +1,4 @@
-"""Moves of filters that alternating minimisation does not find: dead filters are reinitialised, cut-off ones recentred."""
+"""Moves of filters that alternating minimisation does not find: dead filters are reinitialised, cut-off ones shifted."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ class DeconvNet(Estimator):
       reconstruction; with several, whose planes had different norms, one factor for each map keeps it as far as it can. A
       step that would raise the cost is halved, so the cost never rises, except by rounding.
     - Before the first epoch as many alternation steps as in all epochs are run for p = 1, with a weight of the data that
-      grows to the layer's (continuation). Filters that fit better a pixel or two off centre are recentred. Filters whose maps are
+      grows to the layer's (continuation). Filters that fit better a pixel or two off centre are shifted. Filters whose maps are
       zero are reinitialised with a patch of the residual. Without these, planted filters are seldom found.
     - Maps are not rescaled between layers.
 

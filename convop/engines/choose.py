@@ -136,7 +136,7 @@ def make(name: str, spec: ConvSpec, kernel: Array) -> Engine:
 
 
 def with_kernel(name: str, engine: Engine, spec: ConvSpec, kernel: Array) -> Engine:
-    """The engine of a name for another kernel, which shares with an engine of the same spec whatever it can.
+    """The engine of a name for another kernel, which shares tables with an engine of the same spec.
 
     Parameters
     ----------

@@ -114,7 +114,7 @@ def sweeps_seconds(spec: ConvSpec, rank: int, dtype: np.dtype[Any]) -> float:
     components = component_count(dtype)
     channels = [spec.c_out // spec.groups, *[rank] * (spec.ndim - 1), spec.c_in // spec.groups]
     space = [axis.inputs for axis in spec.axes]
-    # Blocks are read and written once, whatever the number of sweeps.
+    # Blocks are read and written once, for any number of sweeps.
     once = {"call": 1, "moved": components * _moved(spec), "lines": components * _rows(spec)}
     total = 2 * sum(amount * units.get(kind, math.inf) for kind, amount in once.items())
     for a in reversed(range(spec.ndim)):

@@ -108,7 +108,7 @@ class Selector(ABC):
         return self.engines[self.resolve(self.check(name), spec, kernel)](spec, kernel)
 
     def with_kernel(self, name: str, engine: Engine, spec: ConvSpec, kernel: Array) -> Engine:
-        """The engine of a name for another kernel, which shares with an engine of the same spec whatever it can."""
+        """The engine of a name for another kernel, which shares tables with an engine of the same spec."""
         # The best engine of a spec may depend on the kernel, which may be of low rank.
         wanted = self.resolve(name, spec, kernel) if name in AUTOMATIC else engine.name
         return engine.with_kernel(kernel) if wanted == engine.name else self.engines[wanted](spec, kernel)

@@ -104,7 +104,7 @@ def _smallest_outputs(
     padding: object, space: tuple[int, ...], taps: tuple[int, ...], strides: tuple[int, ...], dilations: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[tuple[int, int], ...]]:
     """Smallest input sizes of a convolution with these outputs, ``(m - 1)*s + d*(k - 1) + 1 - lo - hi``."""
-    if padding == "same":  # m = ceil(n/s), whatever the kernel
+    if padding == "same":  # m = ceil(n/s), for any kernel
         return tuple((m - 1) * s + 1 for m, s in zip(space, strides, strict=True)), ()
     pads = paddings(padding, space, taps, strides, dilations)
     sizes = tuple(

@@ -62,7 +62,7 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
     Raises
     ------
     Exception
-        Whatever `function` raised first; no further blocks are begun then.
+        The first exception of `function`; no further blocks are started then.
     """
     blocks = max(1, min(blocks, length))
     bounds = [length * b // blocks for b in range(blocks + 1)]
@@ -83,15 +83,15 @@ def run_blocks(function: Callable[[int, int], object], length: int, *, threads: 
             except BaseException as error:  # noqa: BLE001 - raised where the caller sees it
                 errors.append(error)
 
-    # The caller works too: what the pool has not begun when the blocks are gone need not be waited for.
+    # The caller works too: what the pool has not started when the blocks are gone need not be waited for.
     try:
-        helpers = _submit(take_blocks, min(threads, blocks) - 1)
+        futures = _submit(take_blocks, min(threads, blocks) - 1)
     except RuntimeError:  # an interpreter that is shutting down starts no threads
-        helpers = []
+        futures = []
     take_blocks()
-    for helper in helpers:
-        if not helper.cancel():
-            helper.result()
+    for future in futures:
+        if not future.cancel():
+            future.result()
     if errors:
         raise errors[0]
 

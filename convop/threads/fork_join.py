@@ -5,7 +5,7 @@ Each worker thread has a slot of memory that holds a state, a function and the f
     FREE --claim--> CLAIMED --> POSTED --exchange--> RUNNING --> FREE
 
 `fork_join` claims every slot that is free, posts the function there, and calls the function itself. It then takes back
-what no worker has begun, and waits for the workers that run. Every step is one atomic exchange of the state, so several
+what no worker has started, and waits for the workers that run. Every step is one atomic exchange of the state, so several
 threads may post to the same workers, nothing is done twice, and a worker that sleeps or has ended is not waited for.
 What is posted lies on the stack of the caller, which outlives the work.
 """
@@ -130,7 +130,7 @@ def _access(typingctx, slot, field, value):
 
 @kernel
 def worker_loop(slot, spin_limit):
-    """Runs what is posted in the slot at this address, until `spin_limit` looks in a row found nothing or LEAVE is set."""
+    """Runs what is posted in the slot at this address, until it found nothing `spin_limit` times in a row or LEAVE is set."""
     _access(slot, AWAKE, 1)
     left = spin_limit
     while left > 0 and not _access(slot, LEAVE, -1):

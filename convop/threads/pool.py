@@ -54,7 +54,7 @@ class _Worker:
             self._loop(self.address, _SPIN_LIMIT)
 
     def wake(self) -> None:
-        """Wakes the thread if it sleeps. A spurious signal costs a few looks; a lost one is repeated by the next call."""
+        """Wakes the thread if it sleeps. A spurious signal costs some spinning; a lost one is repeated by the next call."""
         from .fork_join import AWAKE
 
         if not self.slot[AWAKE]:

@@ -78,7 +78,7 @@ def _limit() -> int:
     """The least number of threads of the loaded BLAS libraries: threadpoolctl sets it, and knows no pools of Python."""
     global _controllers  # noqa: PLW0603 - looked up once
     threadpoolctl = sys.modules.get("threadpoolctl")
-    if threadpoolctl is None:  # nobody can have set a limit with it
+    if threadpoolctl is None:  # without it, no limit can have been set
         return sys.maxsize
     if _controllers is None:
         _controllers = list(threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers)

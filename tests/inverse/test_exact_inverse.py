@@ -57,3 +57,15 @@ def test_direct_solution_reports_whether_rtol_is_reached():
     assert not single.converged
     assert "to the precision of float32" in single.reason
     assert single.gradient_norm < 1e-6
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_singular_values_at_rounding_level_count_as_zero_without_damping(channels):
+    """The taps sum to 1e-15 and not to zero: a mean of the data divided by that sum would be about 1e14."""
+    K = np.array([1.0, 1e-15 - 1])
+    rng = np.random.default_rng(0)
+    kernel = np.einsum("ij,t->ijt", rng.standard_normal((channels, channels)), K)
+    A = Conv(kernel, (channels, 16), padding="same", padding_mode="circular")
+    y = rng.standard_normal(A.dimsd)  # with a part outside the range
+    expected = np.linalg.lstsq(oracle_matrix(A), y.ravel(), rcond=1e-12)[0].reshape(A.dims)
+    np.testing.assert_allclose(tikhonov(A, y, 0).x, expected, atol=1e-10)

@@ -92,7 +92,7 @@ class CorrelationPhases:
         The taps of each phase.
     offsets : list of ndarray of int64
         Where every tap of every plane of a phase reads, ``(planes, taps)``, flat.
-    read, written : int
+    planes : (int, int)
         Planes that are read, and planes that a phase writes.
     distance, stride : int
         Indices of the first axis between results that are computed together, 0 for none, and elements of an index.

@@ -258,7 +258,7 @@ class CompiledDirection:
 
 
 class PlaneEngine:
-    """An engine with a geometry for each direction, which the engines of one spec share whatever their kernels.
+    """An engine with a geometry for each direction, which all engines of one spec share.
 
     Parameters
     ----------

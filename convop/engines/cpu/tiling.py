@@ -43,7 +43,7 @@ def tap_offsets(plan: Plan, taps: PhaseTaps, planes: int, plane_stride: int, row
     return (np.arange(planes)[:, None] * plan.read_phases * plane_stride + at).ravel()
 
 
-class _Cut(NamedTuple):
+class _BlockShape(NamedTuple):
     outer: int
     columns: int
     cost: float
@@ -51,7 +51,7 @@ class _Cut(NamedTuple):
 
 @dataclass(frozen=True)
 class DirectTiling:
-    """How the direct engine cuts planes, and how a block lies in a workspace.
+    """How the direct engine divides planes into blocks, and how a block lies in a workspace.
 
     Attributes
     ----------
@@ -90,17 +90,19 @@ class DirectTiling:
         paired : bool
             Whether two indices of the first axis are computed together.
         """
-        cuts = list(_direct_cuts(geometry, tile, tuning))
-        # A signal has no rows to choose from. Its cuts end with the first one that fits the cache.
+        shapes = list(_block_shapes(geometry, tile, tuning))
+        # A signal has no rows to choose from. Its shapes end with the first one that fits the cache.
         signal = geometry.plan.axes[0].output_size == 1
-        cut = cuts[-1] if signal else cheapest(cuts, lambda cut: cut.cost)
-        return cls._laid_out(geometry, cut, tile, tuning, paired)
+        shape = shapes[-1] if signal else cheapest(shapes, lambda shape: shape.cost)
+        return cls._laid_out(geometry, shape, tile, tuning, paired)
 
     @classmethod
-    def _laid_out(cls, geometry: Geometry, cut: _Cut, tile: Tile, tuning: Tuning, paired: bool) -> DirectTiling:
+    def _laid_out(
+        cls, geometry: Geometry, shape: _BlockShape, tile: Tile, tuning: Tuning, paired: bool
+    ) -> DirectTiling:
         plan, itemsize = geometry.plan, geometry.real.itemsize
         first, last = plan.axes[0], plan.axes[-1]
-        outer, columns, _ = cut
+        outer, columns, _ = shape
         narrowest = last.output_size - (math.ceil(last.output_size / columns) - 1) * columns
         in_place = geometry.components == 1 and narrowest >= tile.narrow
         reads = in_place and plan.reads_whole_rows
@@ -136,8 +138,8 @@ class DirectTiling:
         )
 
 
-def _direct_cuts(geometry: Geometry, tile: Tile, tuning: Tuning) -> Iterator[_Cut]:
-    """Yields cuts with ever narrower blocks, each with as many rows as fit the cache."""
+def _block_shapes(geometry: Geometry, tile: Tile, tuning: Tuning) -> Iterator[_BlockShape]:
+    """Yields ever narrower blocks, each with as many rows as fit the cache."""
     plan, itemsize, groups, constants = geometry.plan, geometry.real.itemsize, geometry.groups, tuning.direct
     first, last = plan.axes[0], plan.axes[-1]
     read, written = geometry.read_planes, geometry.written_planes
@@ -152,7 +154,7 @@ def _direct_cuts(geometry: Geometry, tile: Tile, tuning: Tuning) -> Iterator[_Cu
         outer = math.ceil(first.output_size / math.ceil(first.output_size / outer))
         size = (read * (outer + first.halo) + written * outer) * row
         # Elements touched per result, times a penalty that grows as the square root beyond the cache.
-        yield _Cut(outer, columns, size / (outer * columns) * max(1.0, (size * itemsize / cache) ** 0.5))
+        yield _BlockShape(outer, columns, size / (outer * columns) * max(1.0, (size * itemsize / cache) ** 0.5))
         blocks = math.ceil(last.output_size / columns) * groups
         enough = first.output_size > 1 or blocks >= constants.least_blocks
         if columns <= 4 * tile.wide or (first.output_size == 1 and enough and size * itemsize <= cache):

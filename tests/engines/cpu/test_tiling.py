@@ -52,43 +52,43 @@ def test_tap_offsets_count_phases_as_planes():
 
 def test_direct_tiling_reads_and_writes_in_place():
     """(8, 64) and 3 x 3 taps: rows of 64 are read, and rows of 62 written, where they lie."""
-    cut = tiling(ConvSpec((8, 64), (3, 3)))
-    assert (cut.outer, cut.columns) == (3, 62)  # 4 rows would suffice; 6 rows are two blocks of 3
-    assert cut.run_kind == RunKind.ROW
-    assert cut.reads_in_place
-    assert cut.writes_in_place
-    assert (cut.row_stride, cut.plane_stride, cut.out_plane_stride) == (64, 8 * 64, 0)
+    found = tiling(ConvSpec((8, 64), (3, 3)))
+    assert (found.outer, found.columns) == (3, 62)  # 4 rows would suffice; 6 rows are two blocks of 3
+    assert found.run_kind == RunKind.ROW
+    assert found.reads_in_place
+    assert found.writes_in_place
+    assert (found.row_stride, found.plane_stride, found.out_plane_stride) == (64, 8 * 64, 0)
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_direct_tiling_of_padded_planes_reads_through_a_workspace(dtype):
     """Rows of 64 + 2 elements and a wide tile are 82: 11 cache lines of 8 numbers, or 7 of 16 (6 are even)."""
-    cut = tiling(ConvSpec((8, 64), (3, 3), padding=1), dtype)
-    assert (cut.outer, cut.columns, cut.run_kind) == (4, 64, RunKind.ROW)
-    assert not cut.reads_in_place
-    assert cut.writes_in_place
+    found = tiling(ConvSpec((8, 64), (3, 3), padding=1), dtype)
+    assert (found.outer, found.columns, found.run_kind) == (4, 64, RunKind.ROW)
+    assert not found.reads_in_place
+    assert found.writes_in_place
     row = 11 * 8 if dtype == "float64" else 7 * 16
-    assert cut.row_stride == row
+    assert found.row_stride == row
     # 6 rows and a tile: 68 lines of 8, or 43 of 16, and an odd number of them.
-    assert cut.plane_stride == (69 * 8 if dtype == "float64" else 43 * 16)
-    assert cut.out_plane_stride == 0
+    assert found.plane_stride == (69 * 8 if dtype == "float64" else 43 * 16)
+    assert found.out_plane_stride == 0
 
 
 def test_direct_tiling_of_complex_numbers_and_strided_adjoints_writes_through_a_workspace():
-    cut = tiling(ConvSpec((8, 64), (3, 3)), "complex128")
-    assert not cut.reads_in_place
-    assert not cut.writes_in_place
+    found = tiling(ConvSpec((8, 64), (3, 3)), "complex128")
+    assert not found.reads_in_place
+    assert not found.writes_in_place
     # 3 rows of 62 + 2 + 16 elements, 11 lines, and a tile: 35 lines.
-    assert (cut.outer, cut.row_stride, cut.out_plane_stride) == (3, 88, 35 * 8)
+    assert (found.outer, found.row_stride, found.out_plane_stride) == (3, 88, 35 * 8)
     assert not tiling(ConvSpec((8, 64), (3, 3), stride=2), adjoint=True).writes_in_place
 
 
 def test_direct_tiling_runs_over_whole_blocks_where_rows_are_short():
     """Rows of 5 without halo: two narrow tiles for each, or one wide tile for 3 rows, which lie without gaps."""
-    cut = tiling(ConvSpec((8, 5), (3, 1)))
-    assert (cut.outer, cut.columns, cut.run_kind, cut.row_stride) == (3, 5, RunKind.BLOCK, 5)
-    assert cut.reads_in_place
-    assert cut.writes_in_place
+    found = tiling(ConvSpec((8, 5), (3, 1)))
+    assert (found.outer, found.columns, found.run_kind, found.row_stride) == (3, 5, RunKind.BLOCK, 5)
+    assert found.reads_in_place
+    assert found.writes_in_place
     # With a halo there are gaps: results go through a workspace.
     gaps = tiling(ConvSpec((8, 7), (3, 3)))
     assert gaps.run_kind == RunKind.BLOCK
@@ -99,9 +99,9 @@ def test_direct_tiling_runs_over_whole_blocks_where_rows_are_short():
 def test_direct_tiling_of_pairs_runs_over_one_index_of_the_first_axis():
     """6 rows of 5 are one run of 30, which two wide tiles cover; pairs do not write it where it belongs."""
     spec = ConvSpec((8, 6, 5), (3, 1, 1))
-    cut = tiling(spec, paired=True)
-    assert cut.run_kind == RunKind.INDEX
-    assert not cut.writes_in_place
+    found = tiling(spec, paired=True)
+    assert found.run_kind == RunKind.INDEX
+    assert not found.writes_in_place
     assert tiling(spec).run_kind == RunKind.BLOCK
     assert tiling(ConvSpec((8, 5), (3, 1)), paired=True).run_kind == RunKind.ROW  # an index is a row here
 
@@ -115,8 +115,8 @@ def test_direct_tiling_is_not_in_place_where_the_last_block_is_narrower_than_a_t
 def test_direct_tiling_cuts_a_signal_into_enough_blocks():
     """99998 results, halved until there are 16 blocks."""
     assert TUNING.direct.least_blocks == 16
-    cut = tiling(ConvSpec(100000, 3))
-    assert (cut.outer, cut.columns) == (1, 6250)
+    found = tiling(ConvSpec(100000, 3))
+    assert (found.outer, found.columns) == (1, 6250)
     # Two planes of 391 + 2 numbers are 6288 bytes, and of 782 + 2 numbers 12544.
     small = replace(TUNING, direct=replace(TUNING.direct, streamed_bytes=2**13))
     assert tiling(ConvSpec(100000, 3), tuning=small).columns == 391
@@ -126,13 +126,13 @@ def test_direct_tiling_shrinks_with_the_cache():
     """Blocks of planes that are read again fit the smaller cache, and blocks of few planes the larger one."""
     spec, many = ConvSpec((1000, 1000), (3, 3)), ConvSpec((1, 1000, 1000), (8, 1, 3, 3))
     for some, read, written, nbytes in ((spec, 1, 1, 2**22), (many, 1, 8, 2**19)):
-        cut = tiling(some)
-        held = 8 * (read * (cut.outer + 2) + written * cut.outer) * (cut.columns + 2)
+        found = tiling(some)
+        held = 8 * (read * (found.outer + 2) + written * found.outer) * (found.columns + 2)
         assert nbytes / 8 < held <= nbytes
     tiny = replace(TUNING, direct=replace(TUNING.direct, streamed_bytes=2**14))
-    cut = tiling(spec, tuning=tiny)
+    found = tiling(spec, tuning=tiny)
     # 16 rows of 63 + 2 are read, and 14 written: 1950 of 2048 numbers. Rows of 125 + 2 would be read more often.
-    assert (cut.outer, cut.columns) == (14, 63)
+    assert (found.outer, found.columns) == (14, 63)
 
 
 @pytest.mark.parametrize(
