@@ -136,26 +136,37 @@ class NormalEquations:
     ) -> None:
         """Runs iterations until the recurrences meet the goal, reach rounding errors or make no progress.
 
-        Ends at the iterate with the least residual: where rounding errors limit it, further steps can make x grow without
-        bound.
+        Each column ends at its iterate with the least residual: where rounding errors limit it, further steps can make x
+        grow without bound.
         """
         eps, damp = float(np.finfo(self.problem.y.dtype).eps), self.problem.damp
         reductions = _ResidualNorms.of(cg).relative_to(initial)
-        least, least_at, best = float(reductions.max()), cg.iterations, cg.x
+        least, best = reductions, cg.x
+        least_worst, least_at = float(reductions.max()), cg.iterations
+        active = reductions > goal
         while cg.iterations < maxiter and cg.iterations - least_at < _PATIENCE:
-            cg.step(active=reductions > goal)  # finished columns stay as they are
+            cg.step(active=active)  # finished and diverging columns stay as they are
             norms = _ResidualNorms.of(cg)
             reductions = norms.relative_to(initial)
             worst = float(reductions.max())
             report(cg.image if self.is_dual else cg.x, worst)
-            if worst < least:
-                least, least_at, best = worst, cg.iterations, cg.x
-            if worst > max(1.0, _DIVERGENCE * least):
-                break
+            best = _replaced(best, cg.x, reductions < least)
+            least = np.fmin(least, reductions)
+            if worst < least_worst:
+                least_worst, least_at = worst, cg.iterations
+            active = (reductions > goal) & (reductions <= np.maximum(1.0, _DIVERGENCE * least))
             rounding = _ROUNDING_ULPS * eps * (cg.gain * column_norms(cg.image) + damp**2 * column_norms(cg.x))
-            if not ((reductions > goal) & (norms.length > rounding)).any():  # also if they are NaN
+            if not (active & (norms.length > rounding)).any():  # also if they are NaN
                 break
         cg.x = best
+
+
+def _replaced(old: Array, new: Array, is_replaced: Array) -> Array:
+    """Returns the old columns, and the new ones where `is_replaced`."""
+    if is_replaced.all():
+        return new
+    xp = namespace(old)
+    return xp.where(xp.asarray(is_replaced), new, old) if is_replaced.any() else old
 
 
 @dataclass(frozen=True)

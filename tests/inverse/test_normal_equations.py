@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import scipy.sparse.linalg as sla
 import strategies
 from inverse_cases import tikhonov_by_svd
 from spectral_cases import oracle_matrix
@@ -78,3 +79,32 @@ def test_solution_in_single_precision_stays_near_its_least_residual(seed):
     assert got.x.dtype == np.float32
     assert np.abs(got.x - expected).max() <= 1e-3 * np.abs(expected).max()
     assert got.gradient_norm <= 1e-4
+
+
+def test_columns_in_single_precision_stay_near_their_own_least_residuals():
+    """The columns reach their rounding errors after different numbers of steps."""
+    A = Conv(kernels.gaussian(1.5), (40, 44), padding="same")
+    rng = np.random.default_rng(0)
+    smooth, rough = A @ np.ones(A.dims), rng.standard_normal(A.dims)
+    y = np.stack([smooth, A @ rough, rough, np.zeros(A.dims)], -1)
+    single = A.with_kernel(np.float32(A.kernel))
+    for precondition in (True, False):
+        expected = tikhonov(A, y, 1e-2, rtol=1e-10, precondition=precondition).x
+        got = tikhonov(single, np.float32(y), 1e-2, rtol=1e-9, precondition=precondition)
+        assert not got.converged
+        assert (got.gradient_norm <= 1e-4).all()
+        errors = np.abs(got.x - expected).max(axis=(0, 1))
+        assert (errors <= 1e-3 * np.abs(expected).max(axis=(0, 1))).all()
+
+
+def test_operator_that_gives_nan_during_the_iteration_is_the_reason():
+    products = []
+
+    def forward(x):
+        products.append(None)
+        return np.arange(1.0, 41) * x.ravel() * (np.nan if len(products) > 6 else 1)
+
+    operator = sla.LinearOperator((40, 40), forward, lambda y: np.arange(1.0, 41) * y.ravel(), dtype=float)
+    solution = tikhonov(operator, np.ones(40), 0.1)
+    assert solution.iterations > 3
+    assert "NaN or infinity" in solution.reason
