@@ -16,6 +16,8 @@ from typing import Any
 import numba
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
+from .vectors import vector_unit
+
 
 @cache
 def _digest(folder: Path) -> str:
@@ -33,6 +35,10 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
         super().__init__(function)
         stamp = (self._impl.locator.get_source_stamp(), _digest(Path(function.__code__.co_filename).parent))
         self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, stamp)
+
+    def _index_key(self, *arguments: Any) -> tuple[Any, ...]:
+        """Adds the vector unit, which can be forced, so that kernels of all widths are kept side by side."""
+        return (*super()._index_key(*arguments), vector_unit())
 
 
 # Kernels allocate no arrays, so nothing in them counts references: that would cost 35 ns for every row of a plane.

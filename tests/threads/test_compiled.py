@@ -91,6 +91,14 @@ def test_kernel_would_be_stale_with_the_key_of_numba(tmp_path):
     assert run(PLAIN_NUMBA + APPLY, tmp_path) == ["21", "1"]
 
 
+def test_kernels_of_several_vector_widths_are_kept_side_by_side(tmp_path, monkeypatch):
+    (tmp_path / "loop.py").write_text(LOOP)
+    write_tile(tmp_path, 2, 1)
+    for width, hits in (("32", "0"), ("64", "0"), ("32", "1"), ("64", "1"), ("16", "0")):
+        monkeypatch.setenv("CONVOP_VECTOR_BYTES", width)
+        assert run(APPLY, tmp_path) == ["21", hits]
+
+
 PRODUCT = """
 import numpy as np
 from convop.engines.cpu.direct import DirectEngine

@@ -23,18 +23,17 @@ from ...arrays import memory
 from ...arrays.backend import Array
 from ...geometry.spec import ConvSpec
 from ..kernels.records import ColumnPlan, TapTable
+from ..kernels.tiles import plane_runs, tile_elements, tile_vectors
 from .components import grouped_kernel
 from .packing import concatenated
 from .planes import CompiledGeometry
 from .polyphase import PhaseTaps
-from .tiling import Tile, tiled
+from .tiling import tiled
 from .tuning import Tuning, cheapest
 from .workspace import padded
 
 # Bytes of a cache line.
 _LINE = 64
-# Bytes of a wide and of a narrow tile, for two planes the sizes in `microkernels.TILES` times `microkernels.VECTOR_BYTES`.
-_TILE_BYTES = (128, 32)
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class ColumnProblem:
     def nanoseconds(self, length: int, outer: int, columns: int, tuning: Tuning) -> float:
         """Returns the predicted time of all blocks with one thread."""
         costs, half = tuning.columns, self.half(columns)
-        tile = Tile(*(size // self.itemsize for size in _TILE_BYTES))
+        tile = tile_elements([tile_vectors(2)], f"f{self.itemsize}")  # of real and imaginary components
         read = self.read * self.read_rows * (half + self.row_halo)
         written = self.written * self.result_rows * half
         step = costs.step * (costs.beyond_first_cache if 2 * length * _LINE > costs.first_cache else 1)
@@ -204,7 +203,7 @@ class ColumnGeometry(CompiledGeometry):
         self.entries = [_Entries.of(taps) for taps in self.phases]
         self.offsets = [self._offsets(entries.taps) for entries in self.entries]
         # Complex planes by twos: four real planes share what they read.
-        self.runs = [4] * (self.written // 2) + [2] * (self.written % 2)
+        self.runs = plane_runs(2 * self.written)
 
     def _offsets(self, taps: PhaseTaps) -> Array:
         """Returns where every entry of every channel reads its two components, (channels, entries, 2), flat."""

@@ -10,14 +10,12 @@ import numpy as np
 from ...arrays.backend import Array
 from ...geometry.spec import ConvSpec
 from ..kernels.records import DirectPlan
+from ..kernels.tiles import PAIR_VECTORS, plane_runs, slack, tile_elements, tile_vectors
 from .components import grouped_kernel, real_weights
-from .packing import CorrelationPhases, pair_distance, pair_table, plane_runs, tap_table
+from .packing import CorrelationPhases, pair_distance, pair_table, tap_table
 from .planes import CompiledGeometry, PlaneEngine
-from .tiling import DirectTiling, Tile, tap_offsets
+from .tiling import DirectTiling, tap_offsets
 from .tuning import Tuning
-
-# Elements of a workspace beyond its planes, more than the widest tile (64 float32) reads or writes there.
-_SLACK = 128
 
 
 class DirectGeometry(CompiledGeometry):
@@ -32,14 +30,12 @@ class DirectGeometry(CompiledGeometry):
     """
 
     def __init__(self, spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any], tuning: Tuning) -> None:
-        from ..kernels.microkernels import PAIR_TILE, TILES, lanes
-
         super().__init__(spec, adjoint, dtype)
         plan, read, written = self.plan, self.read * self.components, self.written_planes
         single = written == 1 and spec.ndim > 1
         distance = pair_distance(spec.axes[0], plan.axes[0].output_size, self.phases) if single else 0
-        tiles = [TILES[planes] for planes in plane_runs(written)] + [PAIR_TILE] * bool(distance)
-        tile = Tile(*(max(sizes) * lanes(self.real) for sizes in zip(*tiles, strict=True)))
+        tiles = [tile_vectors(planes) for planes in plane_runs(written)] + [PAIR_VECTORS] * bool(distance)
+        tile = tile_elements(tiles, self.real)
         self.cut = cut = DirectTiling.of(self, tile, tuning, paired=bool(distance))
         offsets = [tap_offsets(plan, taps, read, cut.plane_stride, cut.row_stride) for taps in self.phases]
         stride = plan.rows_per_index * cut.row_stride
@@ -49,8 +45,8 @@ class DirectGeometry(CompiledGeometry):
         )
         self.work = sum(len(o) for o in offsets) * written * spec.groups * plan.plane_size
         self.workspace = (
-            (0 if cut.reads_in_place else self.read_planes * cut.plane_stride) + _SLACK,
-            written * cut.out_plane_stride + _SLACK,
+            (0 if cut.reads_in_place else self.read_planes * cut.plane_stride) + slack(self.real),
+            written * cut.out_plane_stride + slack(self.real),
         )
 
     def loop(self) -> Any:

@@ -11,6 +11,7 @@ import numpy as np
 from ...arrays.backend import Array
 from ...geometry.axis import Axis, Ints
 from ..kernels.records import PairTable, TapTable
+from ..kernels.tiles import plane_runs
 from .polyphase import PhaseTaps
 
 
@@ -18,15 +19,6 @@ def concatenated(arrays: list[Array], dtype: Any) -> tuple[Array, Array]:
     """Returns where each array begins in their concatenation (one more than arrays, as CSR's indptr), and the concatenation."""
     at = np.cumsum([0, *(a.size for a in arrays)])
     return at, np.concatenate([a.ravel() for a in arrays]).astype(dtype, copy=False)
-
-
-def plane_runs(planes: int) -> list[int]:
-    """Returns numbers of planes that are computed together: fours, but 3 + 2 instead of 4 + 1."""
-    runs = []
-    while planes:
-        runs.append(3 if planes in (3, 5) else min(planes, 4))
-        planes -= runs[-1]
-    return runs
 
 
 def _packed(matrix: Array, runs: list[int]) -> Array:

@@ -17,16 +17,14 @@ from ...arrays.backend import Array
 from ...geometry.axis import Ints
 from ...geometry.spec import ConvSpec
 from ..kernels.records import Stages, SweepPlan
+from ..kernels.tiles import Tile, all_tiles, slack, tile_elements
 from .components import real_weights
 from .packing import CorrelationPhases, concatenated, pair_distance, pair_table, tap_table
 from .planes import CompiledDirection, CompiledGeometry
 from .polyphase import PhaseTaps, Plan
-from .tiling import Tile, tiled
+from .tiling import tiled
 from .tuning import Tuning, cheapest
 from .workspace import padded
-
-# Elements of a workspace beyond its planes, more than the widest tile (64 float32) reads or writes there.
-_SLACK = 128
 
 
 @dataclass(frozen=True)
@@ -112,13 +110,11 @@ class SweepGeometry(CompiledGeometry):
     def __init__(
         self, spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any], ranks: tuple[int, ...], tuning: Tuning
     ) -> None:
-        from ..kernels.microkernels import PAIR_TILE, TILES, lanes
-
         super().__init__(spec, adjoint, dtype)
         plan, itemsize = self.plan, self.real.itemsize
         channels = [spec.c_out // spec.groups, *ranks, spec.c_in // spec.groups]
         self.stages = _stages(plan, channels, self.components)
-        tile = Tile(*(max(sizes) * lanes(self.real) for sizes in zip(*TILES.values(), PAIR_TILE, strict=True)))
+        tile = tile_elements(all_tiles(), self.real)
         self.outer, self.columns = outer, columns = self._cut(tile, tuning)
         first, last = plan.axes[0], plan.axes[-1]
         self.row_stride = padded(columns + last.halo + tile.wide, itemsize)
@@ -132,7 +128,7 @@ class SweepGeometry(CompiledGeometry):
             for stage, correlation in zip(self.stages, self.correlations, strict=True)
         )
         planes = [self.read_planes, *(stage.planes for stage in self.stages)]
-        x, y = (max(counts, default=0) * self.plane_stride + _SLACK for counts in (planes[::2], planes[1::2]))
+        x, y = (max(counts, default=0) * self.plane_stride + slack(self.real) for counts in (planes[::2], planes[1::2]))
         self.workspace = (x, y)
 
     def _cut(self, tile: Tile, tuning: Tuning) -> tuple[int, int]:

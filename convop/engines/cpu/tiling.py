@@ -11,17 +11,11 @@ import numpy as np
 
 from ...arrays.backend import Array
 from ..kernels.records import RunKind
+from ..kernels.tiles import Tile
 from .planes import Geometry
 from .polyphase import PhaseTaps, Plan
 from .tuning import Tuning, cheapest
 from .workspace import padded
-
-
-class Tile(NamedTuple):
-    """Results of a wide and of a narrow register tile."""
-
-    wide: int
-    narrow: int
 
 
 def tiled(length: int, tile: Tile, narrow_time: float) -> float:

@@ -6,11 +6,19 @@ results that two tiles both compute are identical.
 
 from __future__ import annotations
 
-from ...threads.compiled import inlined, inner_kernel, uncached_kernel
-from .microkernels import PAIR_TILE, TILES, VECTOR_BYTES, narrow_pair_tile, narrow_tiles, pair_tile, tiles
+from ...threads.compiled import inlined, inner_kernel
+from ...threads.vectors import vector_unit
+from .microkernels import narrow_pair_tile, pair_tile, tile
 from .records import RunKind
+from .tiles import PAIR_VECTORS, Tile, plane_counts, tile_vectors
 
-_WIDE_PAIR, _NARROW_PAIR = PAIR_TILE
+_BYTES = vector_unit().bytes
+# Vectors of the tiles by number of planes.
+_VECTORS = [
+    tile_vectors(planes) if planes in plane_counts() else Tile(0, 0) for planes in range(max(plane_counts()) + 1)
+]
+_WIDE, _NARROW = tuple(vectors.wide for vectors in _VECTORS), tuple(vectors.narrow for vectors in _VECTORS)
+_WIDE_PAIR, _NARROW_PAIR = PAIR_VECTORS
 _INDEX, _BLOCK = int(RunKind.INDEX), int(RunKind.BLOCK)
 
 
@@ -25,47 +33,22 @@ def _next_tile(j, length, wide, narrow):
     return (j if left >= narrow else max(0, length - narrow)), False
 
 
-def _run_loop(outputs):
-    """Returns the loop over a run with the wide and the narrow tile of so many planes of results."""
-    tile, narrow_tile = tiles[outputs], narrow_tiles[outputs]
-    wide_vectors, narrow_vectors = TILES[outputs]
-
-    def loop(x, x_at, y, y_at, y_stride, length, taps, weight_at):
-        lanes = VECTOR_BYTES // y.itemsize
-        wide, narrow = wide_vectors * lanes, narrow_vectors * lanes
-        j = 0
-        while j < length:
-            at, is_wide = _next_tile(j, length, wide, narrow)
-            if is_wide:
-                tile(y, y_at + at, y_stride, x, x_at + at, taps, weight_at)
-                j = at + wide
-            else:
-                narrow_tile(y, y_at + at, y_stride, x, x_at + at, taps, weight_at)
-                j = at + narrow
-
-    return uncached_kernel(loop, f"run_loop_{outputs}")
-
-
-_loop_1, _loop_2, _loop_3, _loop_4 = (_run_loop(outputs) for outputs in (1, 2, 3, 4))
-
-
 @inner_kernel
 def sum_taps(x, x_at, y, y_at, y_stride, length, taps, weight_at, planes):
-    """Computes a run of results of `planes` (1 to 4) planes, `y_stride` apart."""
-    if planes == 4:
-        _loop_4(x, x_at, y, y_at, y_stride, length, taps, weight_at)
-    elif planes == 3:
-        _loop_3(x, x_at, y, y_at, y_stride, length, taps, weight_at)
-    elif planes == 2:
-        _loop_2(x, x_at, y, y_at, y_stride, length, taps, weight_at)
-    else:
-        _loop_1(x, x_at, y, y_at, y_stride, length, taps, weight_at)
+    """Computes a run of results of some planes, `y_stride` apart; `planes` is one of `plane_counts`."""
+    lanes = _BYTES // y.itemsize
+    wide, narrow = _WIDE[planes] * lanes, _NARROW[planes] * lanes
+    j = 0
+    while j < length:
+        at, is_wide = _next_tile(j, length, wide, narrow)
+        tile(planes, is_wide, y, y_at + at, y_stride, x, x_at + at, taps, weight_at)
+        j = at + (wide if is_wide else narrow)
 
 
 @inner_kernel
 def _sum_pair(x, x_at, y, y_at, y_stride, length, pair):
     """Computes a run of results of one plane for two indices of the first axis, whose results are `y_stride` apart."""
-    lanes = VECTOR_BYTES // y.itemsize
+    lanes = _BYTES // y.itemsize
     wide, narrow = _WIDE_PAIR * lanes, _NARROW_PAIR * lanes
     j = 0
     while j < length:

@@ -7,7 +7,7 @@ With the planes of the input laid flat, a tap is one flat offset, and a tile of 
 This is the microkernel of a matrix product (Van Zee and van de Geijn, BLIS, ACM TOMS 41, 2015) whose second factor is
 read in place through offsets, instead of being packed by im2col. The ``R*T`` sums stay in registers for the whole list of
 taps: ``V`` vectors of ``X`` and one broadcast weight at a time give ``R*V`` fused multiply-adds. Compilers do not keep
-such a tile in registers by themselves. LLVM splits vectors that are longer than the machine's.
+such a tile in registers by themselves. `tiles` has the shapes.
 
 Two more microkernels are worth their code, measured on two cores of Zen 4 against what they replace:
 
@@ -21,24 +21,31 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from ...threads.llvm import arrays_of, integer_constant
+from .tiles import PAIR_VECTORS, lanes, plane_counts, tile_vectors
 
-# Bytes of a vector.
-VECTOR_BYTES = 32
-# Vectors along j for R planes of results: R*V sums, V vectors of X and one weight in 16 registers (17 for R = 1, 13 for R = 2
-# and 3, 16 for R = 4). The second number is for narrow tiles, which compute the rest of a row.
-TILES = {1: (8, 2), 2: (4, 1), 3: (3, 1), 4: (3, 1)}
-PAIR_TILE = (4, 1)
-# Taps of a dot tile for R planes of residuals.
-DOT_TILES = {1: 8, 2: 4, 4: 3}
+# Taps of a dot tile for R planes of residuals: as many as vectors of a tile of results, and held in registers alike.
+DOT_TILES = {planes: tile_vectors(planes).wide for planes in (1, 2, 4)}
 
 _INT = ir.IntType(64)
+
+
+def _keep_rolled(branch: Any) -> None:
+    """Forbids LLVM to unroll the loop that ends with a branch.
+
+    A tap has enough multiply-adds for the instructions of the loop to cost nothing. Unrolled four times, the loads of later
+    taps move up and push sums out of the registers (8 planes on Neoverse N1).
+    """
+    module = branch.module
+    options = module.add_metadata([ir.MetaDataString(module, "llvm.loop.unroll.disable")])
+    loop = ir.MDValue(module, [options], name=str(len(module.metadata)))
+    loop.operands = (loop, options)  # LLVM takes metadata for those of a loop if the first operand is the node itself
+    branch.set_metadata("llvm.loop", loop)
 
 
 class Emitter:
@@ -48,7 +55,7 @@ class Emitter:
         self.builder, self.outputs, self.vectors = builder, outputs, vectors
         self.bits = 32 if real == types.float32 else 64
         self.real = ir.FloatType() if self.bits == 32 else ir.DoubleType()
-        self.lanes = VECTOR_BYTES * 8 // self.bits
+        self.lanes = lanes(f"f{self.bits // 8}")
         self.vector = ir.VectorType(self.real, self.lanes)
         signature = ir.FunctionType(self.vector, [self.vector] * 3)
         name = f"llvm.fmuladd.v{self.lanes}f{self.bits}"  # fused where the machine can
@@ -101,7 +108,7 @@ class Emitter:
         i.add_incoming(following, loop)
         for key, phi in held.items():
             phi.add_incoming(new[key], loop)
-        builder.cbranch(builder.icmp_signed("<", following, count), loop, after)
+        _keep_rolled(builder.cbranch(builder.icmp_signed("<", following, count), loop, after))
         builder.position_at_end(after)
         merged = list(sums)
         for (r, v), value in new.items():
@@ -167,27 +174,39 @@ class Emitter:
         return self.builder.gep(array.data, [at])
 
 
-def _tile(outputs: int, vectors: int) -> Any:
-    @intrinsic
-    def tile(typingctx, y, y_at, y_stride, x, x_at, taps, weight_at):
-        """Sums the taps into ``y[y_at + r*y_stride + j]``."""
-        integer = types.int64
-        signature = types.void(y, integer, integer, x, integer, taps, integer)
+@intrinsic
+def tile(typingctx, planes, is_wide, y, y_at, y_stride, x, x_at, taps, weight_at):
+    """Sums the taps into ``y[y_at + r*y_stride + j]``, with the wide or the narrow tile of a number of planes.
 
-        def emit(context, builder, signature, args):
-            y, y_at, y_stride, x, x_at, taps, weight_at = arrays_of(context, builder, signature, args)
-            e = Emitter(builder, signature.args[0].dtype, outputs, vectors)
-            offsets, weights = e.pointer(taps.offsets, taps.offset_at), e.pointer(taps.weights, weight_at)
-            sums = e.sum_taps(e.zeros(), range(outputs), e.pointer(x, x_at), (offsets, weights, taps.tap_count))
-            e.write(sums, e.pointer(y, y_at), y_stride)
-            return context.get_dummy_value()
+    Nothing is done for a number that no tile has.
+    """
+    integer = types.int64
+    signature = types.void(integer, types.boolean, y, integer, integer, x, integer, taps, integer)
 
-        return signature, emit
+    def emit(context, builder, signature, args):
+        planes, is_wide, y, y_at, y_stride, x, x_at, taps, weight_at = arrays_of(context, builder, signature, args)
+        offsets = builder.gep(taps.offsets.data, [taps.offset_at])
+        weights = builder.gep(taps.weights.data, [weight_at])
+        target, source = builder.gep(y.data, [y_at]), builder.gep(x.data, [x_at])
+        # One number for both: twice the planes, plus 1 for the wide tile.
+        shape = builder.add(builder.mul(planes, integer_constant(2)), builder.zext(is_wide, _INT))
+        done = builder.append_basic_block("done")
+        switch = builder.switch(shape, done)
+        for outputs in plane_counts():
+            vectors = tile_vectors(outputs)
+            for wide, count in enumerate((vectors.narrow, vectors.wide)):
+                block = builder.append_basic_block(f"tile_{outputs}x{count}")
+                switch.add_case(integer_constant(2 * outputs + wide), block)
+                builder.position_at_end(block)
+                e = Emitter(builder, signature.args[2].dtype, outputs, count)
+                e.write(
+                    e.sum_taps(e.zeros(), range(outputs), source, (offsets, weights, taps.tap_count)), target, y_stride
+                )
+                builder.branch(done)
+        builder.position_at_end(done)
+        return context.get_dummy_value()
 
-    return tile
-
-
-tiles, narrow_tiles = ({outputs: _tile(outputs, TILES[outputs][n]) for outputs in TILES} for n in (0, 1))
+    return signature, emit
 
 
 def _pair_tile(vectors: int) -> Any:
@@ -218,7 +237,7 @@ def _pair_tile(vectors: int) -> Any:
     return tile
 
 
-pair_tile, narrow_pair_tile = (_pair_tile(vectors) for vectors in PAIR_TILE)
+pair_tile, narrow_pair_tile = (_pair_tile(vectors) for vectors in PAIR_VECTORS)
 
 
 def _dot_tile(outputs: int) -> Any:
@@ -250,18 +269,3 @@ def _dot_tile(outputs: int) -> Any:
 
 
 dot_tile_1, dot_tile_2, dot_tile_4 = _dot_tile(1), _dot_tile(2), _dot_tile(4)
-
-
-def lanes(dtype: Any) -> int:
-    """Returns the number of elements of a vector.
-
-    Parameters
-    ----------
-    dtype : dtype_like
-        float32 or float64.
-
-    Returns
-    -------
-    int
-    """
-    return int(VECTOR_BYTES // np.dtype(dtype).itemsize)

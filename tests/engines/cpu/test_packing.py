@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from convop import ConvSpec
-from convop.engines.cpu.packing import CorrelationPhases, concatenated, pair_distance, pair_table, plane_runs, tap_table
+from convop.engines.cpu.packing import CorrelationPhases, concatenated, pair_distance, pair_table, tap_table
 from convop.engines.cpu.polyphase import PhaseTaps, Plan
 
 DOUBLE = np.dtype(float)
@@ -25,26 +25,6 @@ def test_concatenated_begins_like_indptr():
     assert at.tolist() == [0, 4, 4, 5]
     assert values.tolist() == [1, 2, 3, 4, 5]
     assert values.dtype == np.float32
-
-
-@pytest.mark.parametrize(
-    ("planes", "runs"),
-    [
-        (0, []),
-        (1, [1]),
-        (2, [2]),
-        (3, [3]),
-        (4, [4]),
-        (5, [3, 2]),
-        (6, [4, 2]),
-        (7, [4, 3]),
-        (8, [4, 4]),
-        (9, [4, 3, 2]),
-        (11, [4, 4, 3]),
-    ],
-)
-def test_plane_runs_prefer_fours_and_avoid_single_planes(planes, runs):
-    assert plane_runs(planes) == runs
 
 
 def test_weights_are_ordered_by_run_of_planes_then_tap_then_plane():

@@ -8,6 +8,7 @@ from numpy.testing import assert_array_equal
 from convop.engines.cpu.components import read_only
 from convop.engines.kernels.correlation import _next_tile, correlate_block, sum_taps
 from convop.engines.kernels.records import Block, Correlation, Layout, PairTaps, Results, RunKind, Taps
+from convop.engines.kernels.tiles import lanes, plane_counts, plane_runs, tile_vectors
 
 GUARD = 0.5  # no sum of integers
 NO_PAIRS = PairTaps(np.zeros(0, np.int64), 0, np.zeros(0), 0, 0, 0)
@@ -64,7 +65,7 @@ def test_tiles_cover_every_run_and_stay_inside_it(length):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("planes", [1, 2, 3, 4])
+@pytest.mark.parametrize("planes", plane_counts())
 def test_sum_taps_computes_runs_of_every_length(planes, dtype):
     rng = np.random.default_rng(planes)
     offsets = np.array([3, 0, 90])
@@ -72,14 +73,14 @@ def test_sum_taps_computes_runs_of_every_length(planes, dtype):
     taps = Taps(offsets, 0, weights.reshape(-1), 3)
     x = rng.integers(-9, 10, 300).astype(dtype)
     for length in (*range(1, 20), 31, 33, 64, 100, 129):
-        stride = max(length, 8) + 5
+        stride = max(length, tile_vectors(planes).narrow * lanes(dtype)) + 5
         y = np.full(2 + planes * stride, GUARD, dtype)
         compiled_sum_taps(read_only(x), 1, y, 2, stride, length, taps, 0, planes)
         got = y[2:].reshape(planes, stride)
         for r in range(planes):
             expected = sum(w * x[1 + o : 1 + o + length] for w, o in zip(weights[:, r], offsets, strict=True))
             assert_array_equal(got[r, :length], expected)
-        narrowest = 32 // np.dtype(dtype).itemsize * (2 if planes == 1 else 1)
+        narrowest = tile_vectors(planes).narrow * lanes(dtype)
         assert_array_equal(got[:, max(length, narrowest) :], GUARD)
         assert_array_equal(y[:2], GUARD)
 
@@ -93,7 +94,7 @@ OFFSETS = np.array([0, 1, 24 * 3, 24 * 3 + 2, 500])
 def correlation_case(planes):
     rng = np.random.default_rng(7)
     x = rng.integers(-9, 10, 1200).astype(float)
-    runs = {1: [1], 5: [3, 2]}[planes]
+    runs = plane_runs(planes)
     weights = rng.integers(-9, 10, (planes, len(OFFSETS))).astype(float)
     ends = np.cumsum(runs)[:-1]
     packed = np.concatenate([rows.T.ravel() for rows in np.split(weights, ends)])

@@ -10,33 +10,24 @@ from numpy.testing import assert_array_equal
 from convop.engines.cpu.components import read_only
 from convop.engines.kernels.microkernels import (
     DOT_TILES,
-    PAIR_TILE,
-    TILES,
     dot_tile_1,
     dot_tile_2,
     dot_tile_4,
-    lanes,
     narrow_pair_tile,
-    narrow_tiles,
     pair_tile,
-    tiles,
+    tile,
 )
 from convop.engines.kernels.records import PairTaps, Rows, Taps
+from convop.engines.kernels.tiles import PAIR_VECTORS, lanes, plane_counts, tile_vectors
 
 GUARD = 0.5  # no sum of integers
 REAL = pytest.mark.parametrize("dtype", ["float32", "float64"])
 DOTS = {1: dot_tile_1, 2: dot_tile_2, 4: dot_tile_4}
 
 
-@cache
-def compiled_tile(outputs, is_wide):
-    tile = (tiles if is_wide else narrow_tiles)[outputs]
-
-    @njit
-    def call(y, y_at, y_stride, x, x_at, taps, weight_at):
-        tile(y, y_at, y_stride, x, x_at, taps, weight_at)
-
-    return call
+@njit
+def compiled_tile(planes, is_wide, y, y_at, y_stride, x, x_at, taps, weight_at):
+    tile(planes, is_wide, y, y_at, y_stride, x, x_at, taps, weight_at)
 
 
 @cache
@@ -89,30 +80,38 @@ def twin_of_tile(y, y_at, y_stride, x, x_at, taps, weight_at, outputs, count):
 
 @REAL
 @pytest.mark.parametrize("is_wide", [True, False])
-@pytest.mark.parametrize("outputs", TILES)
+@pytest.mark.parametrize("outputs", plane_counts())
 def test_tile_sums_taps(outputs, is_wide, dtype):
     rng = np.random.default_rng(outputs)
-    count = TILES[outputs][not is_wide] * lanes(dtype)
-    offsets = np.array([999, 999, 3, 0, 150, 151, 40])  # two of another phase before them; not sorted
+    count = tile_vectors(outputs)[not is_wide] * lanes(dtype)
+    offsets = np.array([999, 999, 3, 0, 250, 251, 40])  # two of another phase before them; not sorted
     weights = integers(rng, 5 + 5 * outputs, dtype)
     taps = Taps(offsets, 2, weights, 5)
     x_at, y_at, stride = 7, 11, count + 13
     read = np.unique(x_at + np.add.outer(offsets[2:], np.arange(count)))
     x = with_nan_elsewhere(integers(rng, 400, dtype), read)
     got, expected = (guarded(y_at + outputs * stride, dtype) for _ in range(2))
-    compiled_tile(outputs, is_wide)(got, y_at, stride, x, x_at, taps, 5)
+    compiled_tile(outputs, is_wide, got, y_at, stride, x, x_at, taps, 5)
     twin_of_tile(expected, y_at, stride, x, x_at, taps, 5, outputs, count)
     assert_array_equal(got, expected)
     assert (got == GUARD).sum() == len(got) - outputs * count
 
 
+@pytest.mark.parametrize("planes", [0, 5, max(plane_counts()) + 1])
+def test_tile_of_a_number_of_planes_that_no_tile_has_writes_nothing(planes):
+    y = guarded(8 * 128, "float64")
+    taps = Taps(np.zeros(1, np.int64), 0, np.ones(9), 1)
+    compiled_tile(planes, True, y, 0, 128, read_only(np.ones(200)), 0, taps, 0)
+    assert_array_equal(y, GUARD)
+
+
 @REAL
 @pytest.mark.parametrize("is_wide", [True, False])
 def test_tile_of_no_taps_writes_zeros(is_wide, dtype):
-    count = TILES[3][not is_wide] * lanes(dtype)
+    count = tile_vectors(3)[not is_wide] * lanes(dtype)
     nothing = Taps(np.zeros(1, np.int64), 0, np.zeros(1, dtype), 0)
     y = guarded(3 * count, dtype)
-    compiled_tile(3, is_wide)(y, 0, count, read_only(np.full(count, np.nan, dtype)), 0, nothing, 0)
+    compiled_tile(3, is_wide, y, 0, count, read_only(np.full(count, np.nan, dtype)), 0, nothing, 0)
     assert_array_equal(y, 0)
 
 
@@ -120,21 +119,21 @@ def test_tile_of_no_taps_writes_zeros(is_wide, dtype):
 def test_tile_adds_taps_in_their_order(dtype):
     """1e8 + 1 - 1e8 is 0 in float32; for float64 the numbers are larger."""
     large = 1e8 if dtype == "float32" else 1e17
-    count = TILES[1][1] * lanes(dtype)
+    count = tile_vectors(1).narrow * lanes(dtype)
     taps = Taps(np.zeros(3, np.int64), 0, np.array([large, 1, -large], dtype), 3)
     y = guarded(count, dtype)
-    compiled_tile(1, False)(y, 0, count, read_only(np.ones(count, dtype)), 0, taps, 0)
+    compiled_tile(1, False, y, 0, count, read_only(np.ones(count, dtype)), 0, taps, 0)
     assert_array_equal(y, 0)
 
 
 def pair_case(dtype, is_wide):
     """Returns a pair of results of 2 end taps and 3 shared taps: its record, input, and elements that each end reads."""
     rng = np.random.default_rng(3)
-    count = PAIR_TILE[not is_wide] * lanes(dtype)
-    offsets = np.array([999, 0, 50, 100, 151, 202, 253, 304])
+    count = PAIR_VECTORS[not is_wide] * lanes(dtype)
+    offsets = np.array([999, 0, 80, 160, 241, 322, 403, 484])  # further apart than the widest tile
     weights = integers(rng, 3 + 2 + 6 + 2, dtype)
     pair = PairTaps(offsets, 1, weights, 3, 2, 3)
-    return pair, integers(rng, 400, dtype), count
+    return pair, integers(rng, 484 + count + 5, dtype), count
 
 
 def twin_of_pair(y, y_at, y_stride, x, x_at, pair, count):
@@ -183,7 +182,7 @@ def test_pair_tile_keeps_what_only_one_result_reads_from_the_other(value, is_wid
 @pytest.mark.parametrize("is_wide", [True, False])
 def test_pair_tile_without_shared_taps(is_wide, dtype):
     """A single tap: the first result reads it, and the second reads it an index on."""
-    count = PAIR_TILE[not is_wide] * lanes(dtype)
+    count = PAIR_VECTORS[not is_wide] * lanes(dtype)
     pair = PairTaps(np.array([0, count]), 0, np.array([2, 2], dtype), 0, 1, 0)
     x = np.arange(2 * count).astype(dtype)
     y = guarded(2 * count, dtype)
@@ -227,8 +226,3 @@ def test_dot_tile_rounds_its_count_up_to_whole_vectors(outputs, dtype):
     rows = Rows(sums.reshape(-1), 0, taps), Rows(y.reshape(-1), 0, 2 * width)
     compiled_dot_tile(outputs)(*rows, x, 0, np.arange(taps), 0, width + 1)
     assert_array_equal(sums, 3 * (width + 1))
-
-
-@pytest.mark.parametrize(("dtype", "expected"), [("float32", 8), ("float64", 4)])
-def test_lanes_of_a_vector_of_32_bytes(dtype, expected):
-    assert lanes(dtype) == expected
