@@ -21,7 +21,7 @@ def skewed_blur(k, seed=0):
     return K / K.sum()
 
 
-def count_iterations(A, damp, precondition=True, rtol=1e-6):
+def count_iterations(A, damp, precondition, rtol=1e-6):
     """Returns the iterations of `tikhonov` for noisy data of a random image."""
     x = np.random.default_rng(1).random(A.dims)
     y = A @ x + 1e-2 * np.random.default_rng(2).standard_normal(A.dimsd)

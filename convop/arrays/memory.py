@@ -7,9 +7,8 @@ import os
 import sys
 from pathlib import Path
 
-# Up to this number of bytes nothing is checked: reading the limits takes as long as some thousand multiplications of a
-# matrix, and Python itself needs more.
-_SMALL = 2**16
+# Up to this number of bytes nothing is checked: reading the limits takes about 1 ms, as long as filling so many bytes.
+_SMALL = 2**22
 
 
 def available() -> int | None:

@@ -118,7 +118,7 @@ class ConjugateGradients:
         if self._previous_energy is not None:
             # Steps 7 and 8 of the iteration before: beta = <r, z>/<r_before, z_before>, p = z + beta p.
             beta = self._step_lengths(divide_or_zero(self.energy, self._previous_energy))
-            self._direction = self.preconditioned + beta * self._direction
+            self._direction = _plus(beta * self._direction, self.preconditioned)
         p = self._direction
         # Step 3: alpha = <r, z>/<M p, p>.
         image = self._operator(p)
@@ -134,8 +134,8 @@ class ConjugateGradients:
         alpha = divide_or_zero(self.energy, curvature)
         alpha = self._step_lengths(alpha if active is None else np.where(active, alpha, 0.0))
         # Step 4: x = x + alpha p. Step 5: r = r - alpha M p, or from x and B x. Step 6: z = P r.
-        self.x = self.x + alpha * p
-        self.image = self.image + alpha * image
+        self.x = _plus(alpha * p, self.x)
+        self.image = _plus(alpha * image, self.image)
         if self._normal_residual is None:
             self.residual = self.residual - alpha * shifted
         else:
@@ -154,6 +154,12 @@ class ConjugateGradients:
         """Returns step lengths in a real dtype and in the library of the vectors, so that products keep their dtype."""
         lengths: Array = namespace(self.x).asarray(factors.astype(self._real))
         return lengths
+
+
+def _plus(own: Array, other: Array) -> Array:
+    """Returns the sum in the first array, which nobody else has: a new one takes as long as an addition."""
+    own += other
+    return own
 
 
 def column_products(a: Array, b: Array) -> Array:

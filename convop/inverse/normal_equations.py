@@ -5,14 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from functools import cached_property
+from typing import Protocol, TypeAlias
 
 import numpy as np
 
 from ..arrays.backend import Array, namespace
 from ..operators.block_diagonal import BlockOperator
-from .conjugate_gradients import ConjugateGradients, column_products, divide_or_zero
+from .conjugate_gradients import ConjugateGradients, divide_or_zero
 from .scaled_problem import ScaledProblem, Solution, column_norms
+
+
+class Judge(Protocol):
+    """Says when a preconditioner is to be given up."""
+
+    def is_hopeless(self, iterations: int, reduction: float, goal: float) -> bool:
+        """Returns whether to go on without it, from the iterations so far, the residual's reduction and its goal."""
+
 
 # Called with x, as scaled columns, and the reduction of the residual, after each iteration.
 Report: TypeAlias = Callable[[Array, float], None]
@@ -46,6 +55,12 @@ class NormalEquations:
     problem: ScaledProblem
     is_dual: bool
 
+    @cached_property
+    def right_hand_side(self) -> Array:
+        """b: the data of the dual system, ``A^H y`` of the primal one."""
+        b: Array = self.problem.y if self.is_dual else self.problem.A.rmatmat(self.problem.y)
+        return b
+
     def image(self, v: Array) -> Array:
         """Returns ``B v``."""
         A = self.problem.A
@@ -65,7 +80,13 @@ class NormalEquations:
         return float(ratios.max(initial=0.0))
 
     def solve(
-        self, start: Array | None, preconditioner: BlockOperator | None, rtol: float, maxiter: int, report: Report
+        self,
+        start: Array | None,
+        preconditioner: BlockOperator | None,
+        rtol: float,
+        maxiter: int,
+        report: Report,
+        judge: Judge | None = None,
     ) -> Solution:
         """Runs conjugate gradients until the gradient is small enough, or cannot become smaller.
 
@@ -81,84 +102,154 @@ class NormalEquations:
             Most iterations.
         report : callable
             Called with x and the reduction of the residual after each iteration.
+        judge : Judge, optional
+            When to go on without the preconditioner; by default never. It then also goes on without where the iteration
+            with the preconditioner cannot proceed.
 
         Returns
         -------
         Solution
         """
         problem, y = self.problem, self.problem.y
-        P = None if preconditioner is None else preconditioner.matmat
-        b = y if self.is_dual else problem.A.rmatmat(y)
-        lengths, energies = column_norms(b), column_products(b, b if P is None else P(b))
-        v = namespace(y).zeros_like(b) if start is None else start
-        image = self.image(v)
-        cg = ConjugateGradients(
-            self.image,
-            v,
-            self.residual(v, image),
-            shift=problem.damp**2,
-            image=image,
-            preconditioner=P,
-            normal_residual=self.residual,
-            dtype=y.dtype,
-        )
+        b = self.right_hand_side
+        xp, columns = namespace(y), problem.A.shape[1] if self.is_dual else problem.A.shape[0]
+        v = xp.zeros_like(b) if start is None else start
+        image = xp.zeros((columns, b.shape[1]), b.dtype) if start is None else self.image(v)
+        residual = b if start is None else self.residual(v, image)
+        scale = column_norms(b)
         if start is not None:  # where b is zero, the residual at the start sets the scale
-            is_zero = lengths == 0
-            lengths = np.where(is_zero, column_norms(cg.residual), lengths)
-            energies = np.where(is_zero, cg.energy, energies)
-        initial, goal, reached = _ResidualNorms(lengths, energies), rtol, math.inf
+            scale = np.where(scale == 0, column_norms(residual), scale)
+        state = _Iteration(self, scale, rtol, maxiter, report)
+        is_judged = preconditioner is not None and judge is not None
+        state.run(v, residual, image, preconditioner, judge if is_judged else None)
+        if is_judged and not state.converged and state.iterations < maxiter:
+            state.run(state.v, state.residual, state.image, None, None)
+        x = state.image if self.is_dual else state.v
+        return problem.solution(x, state.iterations, state.converged, state.reason)
+
+
+@dataclass
+class _Iteration:
+    """A solution under way: where it is, and why it ended.
+
+    Attributes
+    ----------
+    equations : NormalEquations
+        What is solved.
+    scale : ndarray of shape ``(P,)``
+        Norms that residuals are relative to.
+    rtol, maxiter, report
+        As in `NormalEquations.solve`.
+    v, residual, image : ndarray
+        The vectors v, their residual and ``B v``, computed from their definition.
+    iterations : int
+        Steps so far.
+    converged : bool
+        Whether `rtol` is reached.
+    reason : str
+        Why the last run ended.
+    """
+
+    equations: NormalEquations
+    scale: Array
+    rtol: float
+    maxiter: int
+    report: Report
+    iterations: int = 0
+    converged: bool = False
+    reason: str = ""
+
+    def run(
+        self, v: Array, residual: Array, image: Array, preconditioner: BlockOperator | None, judge: Judge | None
+    ) -> None:
+        """Iterates from a start until the goal is met, or cannot be met with this preconditioner."""
+        self.v, self.residual, self.image = v, residual, image
+        equations, goal, reached = self.equations, self.rtol, math.inf
+        cg: ConjugateGradients | None = None
+        first = self.iterations
         while True:
             # Here residuals come from their definition: at the start, and after the recurrences have met the goal.
-            x = cg.image if self.is_dual else cg.x
-            worst = float(_ResidualNorms.of(cg).relative_to(initial).max(initial=0.0))
+            worst = float(self._reductions(self.residual).max(initial=0.0))
             at = f"with the gradient at {worst:.2g} of its first size"
             if not math.isfinite(worst):
-                return problem.solution(x, cg.iterations, False, "stopped: the operator gave NaN or infinity")
+                self.reason = "stopped: the operator gave NaN or infinity"
+                return
             # rtol bounds the gradient of the primal system, also where the iteration runs on the dual one.
-            reduction = self.primal_reduction(cg.residual) if self.is_dual else worst
-            if reduction <= rtol:
-                reason = f"converged: the gradient fell to {reduction:.2g} of its first size, rtol is {rtol:g}"
-                return problem.solution(x, cg.iterations, True, reason)
+            reduction = equations.primal_reduction(self.residual) if equations.is_dual else worst
+            if reduction <= self.rtol:
+                self.converged = True
+                self.reason = (
+                    f"converged: the gradient fell to {reduction:.2g} of its first size, rtol is {self.rtol:g}"
+                )
+                return
             if worst <= goal:
-                goal, reached = goal * rtol / (2 * reduction), math.inf
-            if cg.iterations >= maxiter:
-                return problem.solution(x, cg.iterations, False, f"stopped after maxiter={maxiter} iterations, {at}")
+                goal, reached = goal * self.rtol / (2 * reduction), math.inf
+            if self.iterations >= self.maxiter:
+                self.reason = f"stopped after maxiter={self.maxiter} iterations, {at}"
+                return
             if worst > reached / 2:
-                reason = f"stopped by rounding errors of {y.dtype.name}, {at}"
-                return problem.solution(x, cg.iterations, False, reason)
+                self.reason = f"stopped by rounding errors of {equations.problem.y.dtype.name}, {at}"
+                return
             reached = worst
-            self._iterate(cg, initial, goal, maxiter, report)
-            image = self.image(cg.x)
-            cg.restart(self.residual(cg.x, image), image)
+            if cg is None:
+                cg = ConjugateGradients(
+                    equations.image,
+                    self.v,
+                    self.residual,
+                    shift=equations.problem.damp**2,
+                    image=self.image,
+                    preconditioner=None if preconditioner is None else preconditioner.matmat,
+                    normal_residual=equations.residual,
+                    dtype=equations.problem.y.dtype,
+                )
+            else:
+                cg.restart(self.residual, self.image)
+            gave_up = self._iterate(cg, goal, self.maxiter - first, judge)
+            self.iterations, self.v = first + cg.iterations, cg.x
+            self.image = equations.image(cg.x)
+            self.residual = equations.residual(cg.x, self.image)
+            if gave_up:
+                return
 
-    def _iterate(
-        self, cg: ConjugateGradients, initial: _ResidualNorms, goal: float, maxiter: int, report: Report
-    ) -> None:
+    def _reductions(self, residual: Array) -> Array:
+        return divide_or_zero(column_norms(residual), self.scale)
+
+    def _iterate(self, cg: ConjugateGradients, goal: float, maxiter: int, judge: Judge | None) -> bool:
         """Runs iterations until the recurrences meet the goal, reach rounding errors or make no progress.
 
         Each column ends at its iterate with the least residual: where rounding errors limit it, further steps can make x
         grow without bound.
+
+        Returns
+        -------
+        bool
+            Whether the judge says to go on without the preconditioner.
         """
-        eps, damp = float(np.finfo(self.problem.y.dtype).eps), self.problem.damp
-        reductions = _ResidualNorms.of(cg).relative_to(initial)
+        problem = self.equations.problem
+        eps, damp = float(np.finfo(problem.y.dtype).eps), problem.damp
+        reductions = self._reductions(cg.residual)
         least, best = reductions, cg.x
         least_worst, least_at = float(reductions.max()), cg.iterations
-        active = reductions > goal
+        active, gives_up = reductions > goal, False
         while cg.iterations < maxiter and cg.iterations - least_at < _PATIENCE:
             cg.step(active=active)  # finished and diverging columns stay as they are
-            norms = _ResidualNorms.of(cg)
-            reductions = norms.relative_to(initial)
+            lengths = column_norms(cg.residual)
+            reductions = divide_or_zero(lengths, self.scale)
             worst = float(reductions.max())
-            report(cg.image if self.is_dual else cg.x, worst)
+            self.report(cg.image if self.equations.is_dual else cg.x, worst)
             best = _replaced(best, cg.x, reductions < least)
             least = np.fmin(least, reductions)
             if worst < least_worst:
                 least_worst, least_at = worst, cg.iterations
             active = (reductions > goal) & (reductions <= np.maximum(1.0, _DIVERGENCE * least))
             rounding = _ROUNDING_ULPS * eps * (cg.gain * column_norms(cg.image) + damp**2 * column_norms(cg.x))
-            if not (active & (norms.length > rounding)).any():  # also if they are NaN
+            if not (active & (lengths > rounding)).any():  # also if they are NaN
+                break
+            gives_up = judge is not None and judge.is_hopeless(cg.iterations, least_worst, goal)
+            if gives_up:
                 break
         cg.x = best
+        return gives_up
 
 
 def _replaced(old: Array, new: Array, is_replaced: Array) -> Array:
@@ -167,20 +258,3 @@ def _replaced(old: Array, new: Array, is_replaced: Array) -> Array:
         return new
     xp = namespace(old)
     return xp.where(xp.asarray(is_replaced), new, old) if is_replaced.any() else old
-
-
-@dataclass(frozen=True)
-class _ResidualNorms:
-    """Euclidean norms of residuals r, and their energies ``<r, P r>``, about the energies of the errors of v."""
-
-    length: Array
-    energy: Array
-
-    @classmethod
-    def of(cls, cg: ConjugateGradients) -> _ResidualNorms:
-        return cls(column_norms(cg.residual), cg.energy)
-
-    def relative_to(self, initial: _ResidualNorms) -> Array:
-        """Returns the reduction of each residual: the larger of the ratios of norms and of roots of energies."""
-        energies = np.sqrt(np.maximum(0, divide_or_zero(self.energy, initial.energy)))
-        return np.asarray(np.maximum(divide_or_zero(self.length, initial.length), energies))

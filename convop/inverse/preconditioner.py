@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +14,13 @@ from ..arrays.backend import Array
 from ..geometry.spec import ConvSpec
 from ..operators.block_diagonal import BlockOperator, SubdomainTerm, to_precision
 from ..operators.conv import Conv, ConvTranspose, require_convolution
+from ..spectral.axis_bases import AxisBasis, Eigenvectors
+from ..spectral.blocks import halved_axis
 from ..spectral.transform_basis import TransformBasis
+from ..threads.sizes import one_blas_thread
 from .normal_blocks import add_to_diagonals, gram_blocks, hermitian_inverses
-from .subdomains import AxisSubdomain, axis_subdomains
+from .separable import diagonalised
+from .subdomains import AxisSubdomain, Subdomains, divide_into_subdomains
 
 # The damping is at least this share of the largest gain, in single and in double precision: the inverses are no more
 # accurate than that, and have to stay positive definite.
@@ -69,6 +75,10 @@ def preconditioner(A: Conv | ConvTranspose, damp: float) -> BlockOperator:
     method with a smooth partition of unity, whose interior is solved by one FFT (Toselli and Widlund, Domain
     Decomposition Methods, 2005, chapter 2).
 
+    If a kernel is an outer product over the axes (Gaussian, box), or differs from one by at most half of the damping, the
+    ends are in the eigenvectors of each axis (`inverse.separable`), and so are whole axes of up to 256 samples. Then the
+    set-up takes as long as a few products, and P is exact, to that difference, where all axes are so short.
+
     Where subdomains would cost more than the unknowns (many channels), the FFT on a zero-extended domain replaces them.
 
     Examples
@@ -80,23 +90,57 @@ def preconditioner(A: Conv | ConvTranspose, damp: float) -> BlockOperator:
     >>> np.allclose(P.todense() @ ((A.H @ A).todense() + 0.01 * np.eye(48)), np.eye(48))
     True
     """
-    require_convolution(A)
-    damp = validate_damp(damp)
-    # A is the matrix of these taps, or its conjugate transpose.
-    (spec, taps), outputs = A.convolution(), isinstance(A, ConvTranspose)
-    if not np.isfinite(taps).all():
-        raise ValueError("A must have finite taps to have a preconditioner")
-    most = max(damp, float(np.abs(taps).max(initial=0.0)))
-    if most and abs(math.log2(most)) > np.finfo(taps.dtype).maxexp / 2 - 2:
-        raise ValueError(
-            f"A and damp must have squares within the range of {taps.dtype.name}, but the larger of them is {most:.3g}: "
-            f"multiply the kernel, and damp, by a power of two"
-        )
-    shift = max(damp, _least_damp(spec, taps)) ** 2 or 1.0
-    subdomains = product(*axis_subdomains(spec, taps, shift, outputs))
-    terms = [_subdomain_term(spec, taps, subdomain, shift, outputs) for subdomain in subdomains]
-    operator = BlockOperator(terms, dims=A.dims, dimsd=A.dims, dtype=A.dtype, name="P", hermitian=True)
-    return operator.to_gpu() if A.on_gpu else operator
+    return PreconditionerPlan.of(A, damp).build(A)
+
+
+@dataclass(frozen=True)
+class PreconditionerPlan:
+    """A preconditioner that is not yet computed.
+
+    Attributes
+    ----------
+    spec, taps : ConvSpec, ndarray
+        The operator is their matrix or, if `outputs`, its conjugate transpose.
+    shift : float
+        Square of the damping.
+    outputs : bool
+        Whether the unknowns are the outputs of the convolution.
+    subdomains : Subdomains
+        The domains of the terms.
+    """
+
+    spec: ConvSpec
+    taps: Array
+    shift: float
+    outputs: bool
+    subdomains: Subdomains
+
+    @classmethod
+    def of(cls, A: Conv | ConvTranspose, damp: float) -> PreconditionerPlan:
+        """Checks the arguments of `preconditioner`, and divides the domain."""
+        require_convolution(A)
+        damp = validate_damp(damp)
+        # A is the matrix of these taps, or its conjugate transpose.
+        (spec, taps), outputs = A.convolution(), isinstance(A, ConvTranspose)
+        if not np.isfinite(taps).all():
+            raise ValueError("A must have finite taps to have a preconditioner")
+        most = max(damp, float(np.abs(taps).max(initial=0.0)))
+        if most and abs(math.log2(most)) > np.finfo(taps.dtype).maxexp / 2 - 2:
+            raise ValueError(
+                f"A and damp must have squares within the range of {taps.dtype.name}, but the larger of them is "
+                f"{most:.3g}: multiply the kernel, and damp, by a power of two"
+            )
+        shift = max(damp, _least_damp(spec, taps)) ** 2 or 1.0
+        with one_blas_thread():
+            subdomains = divide_into_subdomains(spec, taps, shift, outputs)
+        return cls(spec, taps, shift, outputs, subdomains)
+
+    def build(self, A: Conv | ConvTranspose) -> BlockOperator:
+        """Computes the preconditioner of the operator that the plan was made for."""
+        with one_blas_thread():
+            terms = _terms(self.spec, self.taps, self.subdomains, self.shift, self.outputs)
+        operator = BlockOperator(terms, dims=A.dims, dimsd=A.dims, dtype=A.dtype, name="P", hermitian=True)
+        return operator.to_gpu() if A.on_gpu else operator
 
 
 def validate_damp(damp: float) -> float:
@@ -116,11 +160,11 @@ def is_preconditionable(A: Conv | ConvTranspose, damp: float) -> bool:
 
 
 def _least_damp(spec: ConvSpec, taps: Array) -> float:
-    return _LEAST_DAMP[taps.real.itemsize] * _gain_estimate(spec, taps)
+    return _LEAST_DAMP[taps.real.itemsize] * gain_estimate(spec, taps)
 
 
-def _gain_estimate(spec: ConvSpec, taps: Array) -> float:
-    """Estimates the largest singular value: the root of the largest row sum times the largest column sum of channels."""
+def gain_estimate(spec: ConvSpec, taps: Array) -> float:
+    """Returns an estimate of the largest singular value: the root of the largest row sum times the largest column sum of channels."""
     moduli = np.abs(taps).astype(np.float64)
     if not spec.channels:
         return float(moduli.sum())
@@ -128,13 +172,43 @@ def _gain_estimate(spec: ConvSpec, taps: Array) -> float:
     return float(np.sqrt(pairs.sum(axis=1).max() * pairs.sum(axis=2).max()))
 
 
-def _subdomain_term(
-    spec: ConvSpec, taps: Array, subdomain: Sequence[AxisSubdomain], shift: float, outputs: bool
+def _terms(spec: ConvSpec, taps: Array, subdomains: Subdomains, shift: float, outputs: bool) -> list[SubdomainTerm]:
+    """Returns the terms of all subdomains: inverses of ``B^H B + shift`` in their bases, between the weights W."""
+    kernel = subdomains.separable
+    if kernel is None:
+        terms = []
+        for subdomain in product(*subdomains.axes):
+            axes = [along_axis.basis for along_axis in subdomain]
+            inverse = hermitian_inverses(add_to_diagonals(gram_blocks(spec, taps, axes, outputs), shift))
+            terms.append(_term(spec, taps, axes, subdomain, inverse, outputs))
+        return terms
+    diagonal = [
+        [(along_axis, *diagonalised(axis, factor, along_axis.basis)) for along_axis in of_axis]
+        for axis, factor, of_axis in zip(spec.axes, kernel.factors, subdomains.axes, strict=True)
+    ]
+    return [
+        _term(
+            spec,
+            taps,
+            [basis for _, basis, _ in subdomain],
+            [along_axis for along_axis, _, _ in subdomain],
+            _separable_inverse(subdomain, kernel.scales, taps.dtype, shift),
+            outputs,
+        )
+        for subdomain in product(*diagonal)
+    ]
+
+
+def _term(
+    spec: ConvSpec,
+    taps: Array,
+    axes: Sequence[AxisBasis | Eigenvectors],
+    subdomain: Sequence[AxisSubdomain],
+    inverse: Array,
+    outputs: bool,
 ) -> SubdomainTerm:
-    """Returns the term of one subdomain: the inverse of ``B^H B + shift`` in its basis, between the weights W."""
-    axes = [along_axis.basis for along_axis in subdomain]
+    """Returns the term of a subdomain from the inverse in its basis."""
     basis = TransformBasis.of(spec, axes, taps.dtype, outputs=outputs)
-    inverse = hermitian_inverses(add_to_diagonals(gram_blocks(spec, taps, axes, outputs), shift))
     weight: Array | None = None
     if any(along_axis.weight is not None for along_axis in subdomain):
         weight = np.ones(1)
@@ -142,4 +216,21 @@ def _subdomain_term(
             factor = np.ones(samples.stop - samples.start) if along_axis.weight is None else along_axis.weight
             weight = np.multiply.outer(weight, factor)
         weight = weight.astype(taps.real.dtype)
+    basis = basis.to_device(lambda vectors: to_precision(vectors, taps.dtype))
     return SubdomainTerm(basis, basis, to_precision(inverse, taps.dtype), weight)
+
+
+def _separable_inverse(
+    subdomain: Sequence[tuple[AxisSubdomain, AxisBasis | Eigenvectors, Array]],
+    scales: Array,
+    dtype: np.dtype[Any],
+    shift: float,
+) -> Array:
+    """Returns ``1/(|scale|^2 s_1 ... s_N + shift)`` for all eigenvalues s of the axes, (*frequencies, groups, 1, 1)."""
+    halved = halved_axis([basis for _, basis, _ in subdomain], dtype)
+    grams = np.ones(())
+    for a, (_, _, values) in enumerate(subdomain):
+        grams = np.multiply.outer(grams, values[: len(values) // 2 + 1] if a == halved else values)
+    grams = np.multiply.outer(grams, np.abs(scales) ** 2)
+    inverse: Array = 1 / (grams + shift)[..., None, None]
+    return inverse

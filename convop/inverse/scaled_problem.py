@@ -217,7 +217,7 @@ def scale_damp(damp: float, power: int, dtype: np.dtype[Any]) -> float:
 def column_norms(columns: Array) -> Array:
     """Returns the Euclidean norms of columns, on the CPU, in double precision.
 
-    Columns are divided by their largest element first, because squares of small elements underflow.
+    Where squares could leave the range, columns are divided by their largest element first.
 
     Parameters
     ----------
@@ -229,6 +229,11 @@ def column_norms(columns: Array) -> Array:
     ndarray of float64 of shape ``(P,)``
     """
     xp = namespace(columns)
+    if columns.shape[1] == 1:
+        square = float(xp.vdot(columns, columns).real)  # one pass, where the elements below take five
+        limits = xp.finfo(columns.dtype)
+        if columns.size * float(limits.tiny) / float(limits.eps) ** 2 < square < math.inf:
+            return np.array([math.sqrt(square)])
     largest = xp.abs(columns).max(axis=0)
     scale = xp.where(largest > 0, largest, 1)
     return np.asarray(to_cpu(scale * xp.linalg.norm(columns / scale, axis=0)), dtype=np.float64)

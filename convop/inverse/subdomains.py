@@ -14,14 +14,19 @@ from ..geometry.axis import Axis
 from ..geometry.spec import ConvSpec
 from ..spectral.axis_bases import AxisBasis, Cosine, Fourier, Identity, exact_bases, is_half_sample_symmetric
 from .normal_blocks import add_to_diagonals, eigenvalue_bounds, gram_blocks, reflected_gram_blocks
+from .separable import LARGEST_SHARE, SeparableKernel, is_without_components
 
 # Samples of a subdomain at an end of an axis: at least so many, or so many times the extent of the kernel, within which
-# the correlations of the inverse die out.
-_LEAST_SAMPLES, _EXTENTS = 24, 2
+# the correlations of the inverse die out. Longer ones save iterations, and take as much longer to invert as the fifth or
+# sixth power of their length: so they grow slowly with the unknowns beyond 2^14, times their number to this power.
+_LEAST_SAMPLES, _EXTENTS, _GROWTH = 12, 1.4, 0.1
 # Numbers that the inverses of the corner subdomains may take: for each unknown, and in all at least and at most.
-_NUMBERS_PER_UNKNOWN, _LEAST_NUMBERS, _MOST_NUMBERS = 8, 2**20, 2**23
+_NUMBERS_PER_UNKNOWN, _LEAST_NUMBERS, _MOST_NUMBERS = 8, 2**20, 2**21
 # Subdomains shorter than this share of the kernel's extent do not pay.
 _LEAST_SHARE = 1 / 2
+# With a separable kernel, an axis up to this size is one subdomain, whose eigenvectors take about as long as 20 products;
+# subdomains at the ends of longer ones have at least so many samples, or so many times the extent of the kernel.
+_WHOLE_AXIS, _LEAST_EIGENVECTORS, _EIGENVECTOR_EXTENTS = 256, 32, 3
 # The cosine basis is used where its model of `A^H A + damp^2` differs from the matrix by at most these factors, in the
 # interior and at the ends: the iterations grow with the roots of them, and subdomains at the ends need some 10 to 60.
 _INTERIOR_RATIO, _END_RATIO = 100.0, 30.0
@@ -31,14 +36,39 @@ _COMPARED_SAMPLES, _COMPARED_FREQUENCIES = 24, 12
 
 @dataclass(frozen=True)
 class AxisSubdomain:
-    """A subdomain along one axis: its basis, and its weights in the partition of unity, or None for 1 everywhere."""
+    """A subdomain along one axis.
+
+    Attributes
+    ----------
+    basis : AxisBasis or Eigenvectors
+        Its basis.
+    weight : ndarray, optional
+        Its weights in the partition of unity, 1 everywhere by default.
+    """
 
     basis: AxisBasis
     weight: Array | None = None
 
 
-def axis_subdomains(spec: ConvSpec, taps: Array, shift: float, outputs: bool) -> list[list[AxisSubdomain]]:
-    """Returns the subdomains of each axis: the whole axis where a basis is exact or cheap, otherwise an interior and two ends.
+@dataclass(frozen=True)
+class Subdomains:
+    """The subdomains of the domain: all combinations of those of the axes.
+
+    Attributes
+    ----------
+    axes : list of list of AxisSubdomain
+        For each axis.
+    separable : SeparableKernel, optional
+        The outer product that takes the place of the kernel, if it is close to one: samples are then to be transformed to
+        the eigenvectors of their axis.
+    """
+
+    axes: list[list[AxisSubdomain]]
+    separable: SeparableKernel | None = None
+
+
+def divide_into_subdomains(spec: ConvSpec, taps: Array, shift: float, outputs: bool) -> Subdomains:
+    """Returns the whole axis where a basis is exact or cheap, otherwise an interior and two ends.
 
     Parameters
     ----------
@@ -53,20 +83,22 @@ def axis_subdomains(spec: ConvSpec, taps: Array, shift: float, outputs: bool) ->
 
     Returns
     -------
-    list of list of AxisSubdomain
-        For each axis; the subdomains of the domain are all their combinations.
+    Subdomains
     """
     exact = exact_bases(spec, taps)
     inexact = [a for a, basis in enumerate(exact) if isinstance(basis, Identity)]
     subdomains = [[AxisSubdomain(basis)] for basis in exact]
     if not inexact:
-        return subdomains
+        return Subdomains(subdomains)
+    separable = _separable_subdomains(spec, taps, exact, shift, outputs)
+    if separable is not None:
+        return separable
     if all(is_half_sample_symmetric(spec.axes[a]) for a in inexact) and taps.dtype.kind != "c":
         averaged: list[AxisBasis] = [
             Cosine(axis.inputs, 1) if a in inexact else exact[a] for a, axis in enumerate(spec.axes)
         ]
         if _is_close_in_cosine_basis(spec, taps, averaged, shift):
-            return [[AxisSubdomain(basis)] for basis in averaged]
+            return Subdomains([[AxisSubdomain(basis)] for basis in averaged])
     lengths = _end_lengths(spec, exact, inexact, outputs)
     for a in inexact:
         axis, length = spec.axes[a], lengths.get(a)
@@ -74,7 +106,29 @@ def axis_subdomains(spec: ConvSpec, taps: Array, shift: float, outputs: bool) ->
             subdomains[a] = [AxisSubdomain(_zero_extended_basis(axis, outputs))]
         else:
             subdomains[a] = overlapping_subdomains(axis, length, outputs)
-    return subdomains
+    return Subdomains(subdomains)
+
+
+def _separable_subdomains(
+    spec: ConvSpec, taps: Array, exact: Sequence[AxisBasis], shift: float, outputs: bool
+) -> Subdomains | None:
+    """Returns subdomains whose ends are in eigenvectors, or None if the kernel is too far from an outer product."""
+    kernel = SeparableKernel.of(spec, taps)
+    if kernel is None or kernel.error > LARGEST_SHARE * math.sqrt(shift):
+        return None
+    axes = []
+    for axis, basis in zip(spec.axes, exact, strict=True):
+        n = _size(axis, outputs)
+        if is_without_components(basis):
+            axes.append([AxisSubdomain(basis)])
+        elif not isinstance(basis, Identity) or (axis.stride > 1 and n > _WHOLE_AXIS):
+            return None
+        else:
+            length = (
+                n if n <= _WHOLE_AXIS else min(n // 2, max(_LEAST_EIGENVECTORS, _EIGENVECTOR_EXTENTS * axis.extent))
+            )
+            axes.append(overlapping_subdomains(axis, length, outputs))
+    return Subdomains(axes, kernel)
 
 
 def _size(axis: Axis, outputs: bool) -> int:
@@ -93,6 +147,7 @@ def _end_lengths(spec: ConvSpec, exact: Sequence[AxisBasis], inexact: Sequence[i
         elif isinstance(basis, Cosine):
             frequencies *= basis.count
     numbers = min(max(_NUMBERS_PER_UNKNOWN * unknowns, _LEAST_NUMBERS), _MOST_NUMBERS) / (frequencies * components**2)
+    extents = _EXTENTS * max(1.0, unknowns / 2**14) ** _GROWTH
     lengths: dict[int, int] = {}
     # Short axes first: where it is cheap, one subdomain covers such an axis, which leaves more numbers to the others.
     for done, a in enumerate(sorted(inexact, key=lambda a: _size(spec.axes[a], outputs))):
@@ -103,7 +158,7 @@ def _end_lengths(spec: ConvSpec, exact: Sequence[AxisBasis], inexact: Sequence[i
             lengths[a] = n
             numbers /= n * n
             continue
-        wanted = max(_LEAST_SAMPLES, _EXTENTS * axis.extent) // step + 1
+        wanted = math.ceil(max(_LEAST_SAMPLES, extents * axis.extent) / step)
         lengths[a] = max(1, min(wanted, n // 2, int(math.sqrt(share / 2))))
         if lengths[a] < min(n // 2, _LEAST_SHARE * axis.extent / step):
             return {}

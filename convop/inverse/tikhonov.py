@@ -15,9 +15,10 @@ from ..arrays.progress import convergence_bar
 from ..geometry.arguments import boolean, integer
 from ..operators.block_diagonal import BlockOperator
 from ..operators.conv import Conv, ConvTranspose
+from .choice import Comparison, compare
 from .exact_inverse import exact_inverse
 from .normal_equations import NormalEquations
-from .preconditioner import is_preconditionable, preconditioner, validate_damp
+from .preconditioner import PreconditionerPlan, is_preconditionable, validate_damp
 from .scaled_problem import ScaledProblem, Solution
 
 
@@ -26,7 +27,7 @@ def tikhonov(
     y: npt.ArrayLike,
     damp: float,
     *,
-    precondition: bool = True,
+    precondition: bool | str = "auto",
     x0: npt.ArrayLike | None = None,
     rtol: float = 1e-6,
     maxiter: int | None = None,
@@ -43,14 +44,15 @@ def tikhonov(
         The data, or P data that are solved together, on the CPU or the GPU as `A` is.
     damp : float
         Damping, at least 0. With 0, the result is the least-squares solution of least norm, unless `x0` is given.
-    precondition : bool
-        Whether to precondition conjugate gradients, and to solve systems that fast transforms diagonalise directly.
+    precondition : {"auto", True, False}
+        Whether to solve systems that fast transforms diagonalise directly, and to precondition conjugate gradients for the
+        others. ``"auto"`` does so where it is predicted to save time, its set-up included, and goes on without a
+        preconditioner that does not.
     x0 : array_like, optional
         Start of the iteration, in the shape of the solution; by default zeros.
     rtol : float
-        The iteration ends when the gradient ``g = A^H (y - A x) - damp^2 x`` is at most `rtol` times ``A^H y``, in the
-        Euclidean norm and in ``sqrt(<g, P g>)`` with the preconditioner P. The latter is about the norm of the error e
-        that the problem itself measures, ``sqrt(norm(A e)^2 + damp^2 norm(e)^2)``.
+        The iteration ends when the gradient ``g = A^H (y - A x) - damp^2 x`` is at most `rtol` times ``A^H y`` in the
+        Euclidean norm, with and without a preconditioner. The error of x is then at most ``norm(g)/damp^2``.
     maxiter : int, optional
         Most iterations; by default ten for each unknown.
     progress : bool
@@ -88,6 +90,12 @@ def tikhonov(
     super-resolution, they run on the dual equations ``(A A^H + damp^2) u = y``, and ``x = A^H u``. A damping below 1e-4
     of the largest gain leaves so many components undetermined in working precision that no preconditioner is used.
 
+    ``precondition="auto"`` forecasts the iterations without a preconditioner from the symbol of `A` and the spectrum of
+    ``A^H y``, on which alone they depend, and compares their predicted time with that of the preconditioner. It gives the
+    preconditioner up if the gradient falls so slowly that plain iterations would be done sooner, or if it cannot fall
+    further. The choice is a function of the problem, and does not depend on measured times. On the GPU, the preconditioner
+    is always used.
+
     Examples
     --------
     >>> import numpy as np
@@ -101,6 +109,7 @@ def tikhonov(
     damp, rtol = validate_damp(damp), _validate_rtol(rtol)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
+    is_automatic = _is_automatic(precondition)
     problem = ScaledProblem.of(A, y, damp)
     A, damp = problem.A, problem.damp
     rows, columns = A.shape
@@ -110,12 +119,18 @@ def tikhonov(
     start = None if x0 is None else problem.scale_start(x0)
     equations = NormalEquations(problem, is_dual=x0 is None and rows < columns)
     P: BlockOperator | None = None
-    if boolean("precondition", precondition) and isinstance(A, Conv | ConvTranspose) and not problem.has_zero_data:
+    comparison: Comparison | None = None
+    if precondition and isinstance(A, Conv | ConvTranspose) and not problem.has_zero_data:
         inverse = exact_inverse(A, damp, np.result_type(A.dtype, problem.y.dtype))
         if inverse is not None:
             return _solve_directly(problem, inverse, start, rtol)
         if is_preconditionable(A, damp):
-            P = preconditioner(A.H if equations.is_dual else A, damp)
+            B = A.H if equations.is_dual else A
+            plan = PreconditionerPlan.of(B, damp)
+            if is_automatic and not A.on_gpu:
+                comparison = compare(plan, equations, rtol)
+            if comparison is None or comparison.pays():
+                P = plan.build(B)
 
     def report(x: Array, reduction: float) -> None:
         if update is not None:
@@ -124,7 +139,17 @@ def tikhonov(
             callback(problem.unscale_solution(x))
 
     with convergence_bar("gradient", rtol) if boolean("progress", progress) else nullcontext() as update:
-        return equations.solve(start, P, rtol, limit, report)
+        return equations.solve(start, P, rtol, limit, report, comparison)
+
+
+def _is_automatic(precondition: object) -> bool:
+    """Returns whether an argument is ``"auto"``; otherwise it must be a bool."""
+    if isinstance(precondition, bool | np.bool_):
+        return False
+    if precondition != "auto":
+        error = ValueError if isinstance(precondition, str) else TypeError
+        raise error(f'precondition must be "auto", True or False, got {precondition!r}')
+    return True
 
 
 def _validate_rtol(rtol: float) -> float:

@@ -65,9 +65,9 @@ class SubdomainTerm:
         xp, blocks = namespace(planes), self.adjoint_blocks if adjoint else self.blocks
         is_scalar = blocks.shape[-2:] == (1, 1)
         values = blocks * values if is_scalar else xp.matmul(blocks, values)
-        contribution = target.inverse(values)
+        contribution = target.inverse(values)  # an array of its own, as `values` is
         if self.weight is not None:
-            contribution = contribution * self.weight
+            contribution *= self.weight
         results[(slice(None), slice(None), *target.subdomain)] += contribution
 
     @cached_property
@@ -78,7 +78,13 @@ class SubdomainTerm:
 
     def to_device(self, move: Callable[[Array], Array]) -> SubdomainTerm:
         """Returns the term with its arrays moved by a function."""
-        return replace(self, blocks=move(self.blocks), weight=None if self.weight is None else move(self.weight))
+        return replace(
+            self,
+            source=self.source.to_device(move),
+            target=self.target.to_device(move),
+            blocks=move(self.blocks),
+            weight=None if self.weight is None else move(self.weight),
+        )
 
 
 class BlockOperator(MatrixOperator):

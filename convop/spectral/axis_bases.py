@@ -10,6 +10,7 @@ r"""Bases along one axis in which a convolution is block diagonal: Fourier, cosi
 - `Cosine` is exact where the extension is half-sample symmetric and so are the taps: the DCT-II, in which taps at ``q``
   and ``-q`` multiply frequency ``k`` by ``cos(pi k q/n)``.
 - `Identity` transforms nothing: the samples of the whole axis, or of a subdomain of it.
+- `Eigenvectors` are those of the Gram matrix of one axis on a subdomain, for kernels that are outer products over the axes.
 
 The table of a basis holds the factor by which each tap contributes to each entry of the blocks along the axis.
 """
@@ -117,6 +118,28 @@ class Identity:
         if not len(rows):  # a stride may leave the last inputs unread
             rows = np.zeros(1, dtype=np.int64)
         return is_read[rows], source[rows] - self.start, self.stop - self.start
+
+
+@dataclass(frozen=True, eq=False)
+class Eigenvectors:
+    """The eigenvectors of a Hermitian matrix on the samples ``start <= i < stop`` of an axis.
+
+    Attributes
+    ----------
+    start, stop : int
+        The subdomain.
+    vectors : ndarray of shape ``(stop - start, stop - start)``
+        Unit eigenvectors, as columns.
+    """
+
+    start: int
+    stop: int
+    vectors: Array
+
+    @property
+    def count(self) -> int:
+        """The number of samples and of eigenvectors."""
+        return self.stop - self.start
 
 
 AxisBasis: TypeAlias = Fourier | Cosine | Identity

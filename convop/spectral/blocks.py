@@ -45,7 +45,7 @@ def diagonal_blocks(spec: ConvSpec, kernel: Array, bases: Sequence[AxisBasis], p
     MemoryError
         If the blocks do not fit the free memory.
     """
-    halved = _halved_axis(bases, kernel.dtype)
+    halved = halved_axis(bases, kernel.dtype)
     tables = [basis.table(axis, a == halved) for a, (basis, axis) in enumerate(zip(bases, spec.axes, strict=True))]
     groups, ndim = spec.groups, spec.ndim
     size = kernel.size * math.prod(t[0].size for t in tables) // math.prod(len(t) for t in tables)
@@ -103,7 +103,7 @@ def block_multiplicities(bases: Sequence[AxisBasis], dtype: np.dtype[Any]) -> Ar
     ndarray of int, of the shape of the frequencies
     """
     counts: Array = np.ones((), dtype=np.int64)
-    halved = _halved_axis(bases, dtype)
+    halved = halved_axis(bases, dtype)
     for a, basis in enumerate(bases):
         if isinstance(basis, Identity):
             continue
@@ -125,7 +125,7 @@ def block_shape(spec: ConvSpec, bases: Sequence[AxisBasis]) -> tuple[int, int]:
     return rows, columns
 
 
-def _halved_axis(bases: Sequence[AxisBasis], dtype: np.dtype[Any]) -> int | None:
+def halved_axis(bases: Sequence[object], dtype: np.dtype[Any]) -> int | None:
     """Returns the axis of which half of the frequencies are kept: for a real kernel the last `Fourier` axis."""
     if dtype.kind == "c":
         return None

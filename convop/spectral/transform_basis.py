@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,7 +14,7 @@ import scipy.fft
 from ..arrays.backend import Array, gpu_module, namespace, on_gpu
 from ..geometry.spec import ConvSpec
 from ..threads.sizes import transform_workers
-from .axis_bases import AxisBasis, Cosine, Fourier, Identity
+from .axis_bases import AxisBasis, Cosine, Eigenvectors, Fourier, Identity
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class TransformBasis:
     groups : int
         Groups of channels.
     axes : tuple of AxisBasis
-        One per axis. Samples outside of the subdomain of an `Identity` are left out, and are zero after the inverse.
+        One per axis. Samples outside of the subdomain of an `Identity` or of `Eigenvectors` are left out, and are zero
+        after the inverse.
     outputs : bool
         Whether the vectors are outputs of the convolution, which have no polyphase components.
     dtype : dtype
@@ -36,19 +38,21 @@ class TransformBasis:
 
     shape: tuple[int, ...]
     groups: int
-    axes: tuple[AxisBasis, ...]
+    axes: tuple[AxisBasis | Eigenvectors, ...]
     outputs: bool
     dtype: np.dtype[Any]
 
     @classmethod
-    def of(cls, spec: ConvSpec, axes: Sequence[AxisBasis], dtype: np.dtype[Any], *, outputs: bool) -> TransformBasis:
+    def of(
+        cls, spec: ConvSpec, axes: Sequence[AxisBasis | Eigenvectors], dtype: np.dtype[Any], *, outputs: bool
+    ) -> TransformBasis:
         """Returns the basis of the inputs or the outputs of a convolution.
 
         Parameters
         ----------
         spec : ConvSpec
             Geometry.
-        axes : sequence of AxisBasis
+        axes : sequence of AxisBasis or Eigenvectors
             One per axis.
         dtype : dtype
             The vectors' dtype.
@@ -67,7 +71,7 @@ class TransformBasis:
     def subdomain(self) -> tuple[slice, ...]:
         """The samples of each axis that the transform reads."""
         return tuple(
-            slice(basis.start, basis.stop) if isinstance(basis, Identity) else slice(0, n)
+            slice(basis.start, basis.stop) if isinstance(basis, Identity | Eigenvectors) else slice(0, n)
             for basis, n in zip(self.axes, self.shape[1:], strict=True)
         )
 
@@ -80,6 +84,8 @@ class TransformBasis:
                 lengths.append((basis.count, 1 if self.outputs else basis.stride))
             elif isinstance(basis, Cosine):
                 lengths.append((n, 1))
+            elif isinstance(basis, Eigenvectors):
+                lengths.append((basis.count, 1))
             else:
                 lengths.append((1, basis.stop - basis.start))
         return lengths
@@ -103,6 +109,16 @@ class TransformBasis:
         fourier = [3 + 2 * a for a, basis in enumerate(self.axes) if isinstance(basis, Fourier)]
         cosine = [3 + 2 * a for a, basis in enumerate(self.axes) if isinstance(basis, Cosine)]
         return fourier, cosine
+
+    @cached_property
+    def _multiplied(self) -> list[tuple[int, Array]]:
+        """The axes that are multiplied by eigenvectors, and these."""
+        return [(3 + 2 * a, basis.vectors) for a, basis in enumerate(self.axes) if isinstance(basis, Eigenvectors)]
+
+    def to_device(self, move: Callable[[Array], Array]) -> TransformBasis:
+        """Returns the basis with its arrays moved by a function."""
+        axes = (replace(b, vectors=move(b.vectors)) if isinstance(b, Eigenvectors) else b for b in self.axes)
+        return replace(self, axes=tuple(axes))
 
     def forward(self, planes: Array) -> Array:
         """Returns the coefficients of vectors in this basis.
@@ -131,8 +147,10 @@ class TransformBasis:
         if fourier:
             transform = fft.fftn if self.dtype.kind == "c" else fft.rfftn
             values = transform(values, axes=fourier, norm="ortho", **options)
+        for axis, vectors in self._multiplied:
+            values = _multiplied_along(values, vectors.conj().T, axis)
         values = values.transpose(self._order)
-        frequencies = len(fourier) + len(cosine)
+        frequencies = len(fourier) + len(cosine) + len(self._multiplied)
         return values.reshape(*values.shape[: frequencies + 1], -1, batch)
 
     def inverse(self, values: Array) -> Array:
@@ -149,11 +167,14 @@ class TransformBasis:
         """
         _, fft, options = _libraries(values)
         fourier, cosine = self._transformed
-        frequencies, batch = values.shape[: len(fourier) + len(cosine)], values.shape[-1]
+        transformed = len(fourier) + len(cosine) + len(self._multiplied)
+        frequencies, batch = values.shape[:transformed], values.shape[-1]
         sampled = [1 for basis in self.axes if isinstance(basis, Identity)]
         components = [components for _, components in self._lengths]
         values = values.reshape(*frequencies, self.groups, self.shape[0] // self.groups, *sampled, *components, batch)
         values = values.transpose(np.argsort(self._order).tolist())
+        for axis, vectors in self._multiplied:
+            values = _multiplied_along(values, vectors, axis)
         if fourier:
             lengths = [self._lengths[(a - 3) // 2][0] for a in fourier]
             transform = fft.ifftn if self.dtype.kind == "c" else fft.irfftn
@@ -164,6 +185,17 @@ class TransformBasis:
         planes: Array = values.reshape(batch, self.shape[0], *padded)
         kept = (slice(samples.stop - samples.start) for samples in self.subdomain)
         return planes[(slice(None), slice(None), *kept)]
+
+
+def _multiplied_along(values: Array, matrix: Array, axis: int) -> Array:
+    """Returns the product of a matrix and every vector along an axis, as matrix products."""
+    shape = values.shape
+    leading, n, trailing = math.prod(shape[:axis]), shape[axis], math.prod(shape[axis + 1 :])
+    if trailing == 1:
+        product: Array = values.reshape(leading, n) @ matrix.T
+    else:
+        product = matrix @ values.reshape(leading, n, trailing)
+    return product.reshape(shape)
 
 
 def _libraries(array: Array) -> tuple[Any, Any, dict[str, Any]]:

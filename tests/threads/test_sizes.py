@@ -5,9 +5,11 @@ import sys
 import threading
 
 import pytest
+import threadpoolctl
 
 import convop
 from convop.threads import blocks, sizes
+from convop.threads.sizes import one_blas_thread
 
 
 def test_thread_count_is_the_number_of_allowed_cores(monkeypatch):
@@ -35,8 +37,6 @@ def test_set_num_threads_sets_the_count_and_none_resets_it(monkeypatch):
 
 
 def test_thread_count_respects_threadpoolctl(monkeypatch):
-    import threadpoolctl
-
     if not threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers:
         return  # a NumPy whose BLAS threadpoolctl does not know
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
@@ -52,3 +52,24 @@ def test_thread_count_respects_threadpoolctl(monkeypatch):
 def test_transform_workers_is_one_for_small_transforms(monkeypatch):
     monkeypatch.setattr(sizes, "thread_count", lambda: 5)
     assert (sizes.transform_workers(2**16 - 1), sizes.transform_workers(2**16)) == (1, 5)
+
+
+def test_one_blas_thread_ends_with_the_last_of_overlapping_contexts():
+    """Each alone would restore what it found: the second one finds the limit of the first."""
+    libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+
+    def counts():
+        return [library.num_threads for library in libraries]
+
+    before = counts()
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    assert set(counts()) <= {1}
+    first.__exit__(None, None, None)
+    assert set(counts()) <= {1}
+    second.__exit__(None, None, None)
+    assert counts() == before
+    with pytest.raises(ZeroDivisionError), one_blas_thread():
+        1 / 0  # noqa: B018
+    assert counts() == before

@@ -54,6 +54,14 @@ def test_engines_agree_with_the_oracle_at_every_width(width):
     """The tests of the compiled engines in a process with a forced width; wider vectors than the machine's are split."""
     environment = os.environ | {FORCED_WIDTH: width, "HYPOTHESIS_PROFILE": "quick"}
     tests = ["kernels", "cpu/test_guard_bytes.py", "test_oracle_agreement.py", "test_many_blocks.py"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *(f"tests/engines/{name}" for name in tests)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        *(f"tests/engines/{name}" for name in tests),
+    ]
     result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout[-5000:]
