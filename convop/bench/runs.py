@@ -13,9 +13,10 @@ from .coding import measure_coding
 from .extras import measure_extras
 from .gpu import measure_gpu, measure_gpu_limits, measure_gpu_workloads
 from .machine import Machine
+from .solving import measure_solving
 from .timing import Comparison
 
-PARTS = ("applying", "extras", "building", "coding")
+PARTS = ("applying", "extras", "building", "coding", "solving")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def run(
 
     Parameters
     ----------
-    parts : sequence of {"applying", "extras", "building", "coding"}
+    parts : sequence of {"applying", "extras", "building", "coding", "solving"}
         The parts to run.
     quick : bool
         Use small sizes, to check that everything runs.
@@ -102,3 +103,5 @@ def _comparisons(parts: Sequence[str], *, on_gpu: bool, quick: bool, repeats: in
         yield from measure_startup(repeats=min(repeats, 2) if quick else repeats)
     if "coding" in parts:
         yield from measure_coding(quick=quick, repeats=repeats)
+    if "solving" in parts:
+        yield from measure_solving(quick=quick, repeats=repeats)

@@ -253,7 +253,8 @@ def bench(
     quick: Annotated[bool, typer.Option("--quick", help="Use small sizes, to check that everything runs.")] = False,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds of measurement.")] = 7,
     part: Annotated[
-        list[str] | None, typer.Option(help="applying, extras, building or coding; repeatable. The default is all.")
+        list[str] | None,
+        typer.Option(help="applying, extras, building, coding or solving; repeatable. The default is all."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or gpu.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
@@ -264,7 +265,7 @@ def bench(
         Path | None, typer.Option("-o", "--output", help="With --calibrate: the .json file to write.")
     ] = None,
 ) -> None:
-    """Measure engines, matrix building, sparse coding and installed peers, interleaved in one run."""
+    """Measure engines, matrix building, sparse coding, solvers and installed peers, interleaved in one run."""
     from .. import bench as benchmarks
 
     with one_line_errors():

@@ -7,7 +7,9 @@ were measured on two cores of Zen 3 (`_Rates`); products of the operator have th
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property, partial
 from itertools import product
 
 from ..engines.costs import AMOUNTS, predicted
@@ -25,6 +27,8 @@ from .subdomains import Subdomains
 _FIRST_JUDGED, _PATIENCE = 12, 1.5
 # Plain iterations are forecast up to so many.
 _MOST_FORECAST = 4000
+# Iterations that most problems need for each factor e of the residual's reduction, and the least reduction that counts.
+_FEW, _LEAST_RTOL = 1.4, 1e-12
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def preconditioner_work(spec: ConvSpec, subdomains: Subdomains, damp: float, gai
         if size > 1:
             is_small = size <= 32
             each = _RATES.small_block + _RATES.small_multiplication * size**3
-            set_up += blocks * (each if is_small else 3 * _RATES.multiplication * size**3)
+            set_up += blocks * (each if is_small else _RATES.multiplication * size**3)
     ratio = gain / damp if damp else math.inf
     if kernel is not None:
         is_exact = all(len(of_axis) == 1 for of_axis in subdomains.axes)
@@ -118,17 +122,25 @@ class Comparison:
 
     Attributes
     ----------
-    plain : PlainForecast
-        The plain iteration.
+    forecast : callable
+        Returns the forecast of the plain iteration, which is computed when it is needed.
     plain_seconds : float
         Predicted seconds of a plain iteration.
     work : Work
         Of the preconditioner.
+    rtol : float
+        The reduction of the residual to reach.
     """
 
-    plain: PlainForecast
+    forecast: Callable[[], PlainForecast]
     plain_seconds: float
     work: Work
+    rtol: float
+
+    @cached_property
+    def plain(self) -> PlainForecast:
+        """The plain iteration."""
+        return self.forecast()
 
     @property
     def preconditioned_seconds(self) -> float:
@@ -139,7 +151,9 @@ class Comparison:
         """Returns whether the preconditioner is predicted to save time, its set-up included."""
         seconds = self.work.set_up + self.work.apply + self.work.iterations * self.preconditioned_seconds
         limit = min(math.ceil(seconds / self.plain_seconds), _MOST_FORECAST)
-        return self.plain.iterations(limit) >= limit
+        # So few iterations suffice for none but the best conditioned problems, and a forecast takes as long.
+        few = -_FEW * math.log(max(self.rtol, _LEAST_RTOL))
+        return limit <= few or self.plain.iterations(limit) >= limit
 
     def is_hopeless(self, iterations: int, reduction: float, goal: float) -> bool:
         """Returns whether the rest of the iterations with the preconditioner takes longer than all plain iterations.
@@ -186,5 +200,5 @@ def compare(plan: PreconditionerPlan, equations: NormalEquations, rtol: float) -
     A, damp, b = equations.problem.A, equations.problem.damp, equations.right_hand_side
     work = preconditioner_work(plan.spec, plan.subdomains, damp, gain_estimate(plan.spec, plan.taps))
     work = Work(work.set_up, work.apply * b.shape[1], work.iterations)
-    plain = PlainForecast.of(A, b, damp, rtol, is_dual=equations.is_dual)
-    return Comparison(plain, iteration_seconds(A, b.shape[1]), work)
+    forecast = partial(PlainForecast.of, A, b, damp, rtol, is_dual=equations.is_dual)
+    return Comparison(forecast, iteration_seconds(A, b.shape[1]), work, rtol)

@@ -29,8 +29,9 @@ Report: TypeAlias = Callable[[Array, float], None]
 # A gradient counts as rounding error if it is below so many units in the last place of the terms that it is a
 # difference of.
 _ROUNDING_ULPS = 2
-# After so many iterations without a smaller gradient, the recurrences restart.
-_PATIENCE = 300
+# After so many iterations without a smaller gradient, the recurrences restart: with little damping, the gradient of a problem
+# that converges may not fall for a thousand. A preconditioner that others may follow gets fewer.
+_PATIENCE, _JUDGED_PATIENCE = 1500, 300
 # A residual above the first one, and so many times the least one, comes from rounding errors that grow.
 _DIVERGENCE = 1e3
 
@@ -231,7 +232,8 @@ class _Iteration:
         least, best = reductions, cg.x
         least_worst, least_at = float(reductions.max()), cg.iterations
         active, gives_up = reductions > goal, False
-        while cg.iterations < maxiter and cg.iterations - least_at < _PATIENCE:
+        patience = _PATIENCE if judge is None else _JUDGED_PATIENCE
+        while cg.iterations < maxiter and cg.iterations - least_at < patience:
             cg.step(active=active)  # finished and diverging columns stay as they are
             lengths = column_norms(cg.residual)
             reductions = divide_or_zero(lengths, self.scale)

@@ -25,6 +25,8 @@ from .subdomains import AxisSubdomain, Subdomains, divide_into_subdomains
 # The damping is at least this share of the largest gain, in single and in double precision: the inverses are no more
 # accurate than that, and have to stay positive definite.
 _LEAST_DAMP = {4: 1e-3, 8: 1e-4}
+# The preconditioner of the least damping is still used for smaller ones, down to this share of it.
+_LEAST_SHARE = 0.1
 
 
 def preconditioner(A: Conv | ConvTranspose, damp: float) -> BlockOperator:
@@ -155,8 +157,8 @@ def validate_damp(damp: float) -> float:
 
 
 def is_preconditionable(A: Conv | ConvTranspose, damp: float) -> bool:
-    """Returns whether a damping is large enough for `preconditioner` to use it as it is."""
-    return damp > 0 and damp >= _least_damp(*A.convolution())
+    """Returns whether a damping is large enough for `preconditioner` to be close to the inverse."""
+    return damp > 0 and damp >= _LEAST_SHARE * _least_damp(*A.convolution())
 
 
 def _least_damp(spec: ConvSpec, taps: Array) -> float:

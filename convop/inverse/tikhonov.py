@@ -87,8 +87,8 @@ def tikhonov(
     Otherwise conjugate gradients run on the normal equations in the form that keeps the residual of the data, as LSQR
     and CGLS do (Bjoerck, Numerical Methods for Least Squares Problems, 1996, section 7.4). Each iteration computes the
     gradient from that residual and not by a recurrence, so that the gradient is accurate. With fewer data than unknowns, as in
-    super-resolution, they run on the dual equations ``(A A^H + damp^2) u = y``, and ``x = A^H u``. A damping below 1e-4
-    of the largest gain leaves so many components undetermined in working precision that no preconditioner is used.
+    super-resolution, they run on the dual equations ``(A A^H + damp^2) u = y``, and ``x = A^H u``. A damping below 1e-5
+    of the largest gain (1e-4 in single precision) leaves so many components undetermined that no preconditioner is used.
 
     ``precondition="auto"`` forecasts the iterations without a preconditioner from the symbol of `A` and the spectrum of
     ``A^H y``, on which alone they depend, and compares their predicted time with that of the preconditioner. It gives the

@@ -22,22 +22,28 @@ def plain(least):
     return PlainForecast(values, np.full(1000, 1e-3), 1e-8)
 
 
+def comparison(forecast, plain_seconds, work, rtol=1e-8):
+    return Comparison(lambda: forecast, plain_seconds, work, rtol)
+
+
 def test_preconditioner_pays_if_plain_iterations_take_longer_than_all_of_it():
-    assert not Comparison(QUICK, 1.0, Work(set_up=0.1, apply=0.1, iterations=1)).pays()
+    assert not comparison(QUICK, 1.0, Work(set_up=30, apply=0.1, iterations=1)).pays()
+    # Up to 25 plain iterations, about what a condition number of 10 takes, there is no forecast.
+    assert Comparison(lambda: pytest.fail("a forecast"), 1.0, Work(20, 1, 1), 1e-8).pays()
     assert 70 < plain(1e-2).iterations(1000) < 130
-    assert Comparison(plain(1e-2), 1.0, Work(set_up=5, apply=1, iterations=10)).pays()  # 5 + 1 + 10*2 = 26
-    assert not Comparison(plain(1e-2), 1.0, Work(set_up=150, apply=1, iterations=10)).pays()
-    assert Comparison(plain(1e-2), 1.0, Work(set_up=0, apply=0.5, iterations=40)).pays()  # 0.5 + 40*1.5
-    assert not Comparison(plain(1e-2), 1.0, Work(set_up=0, apply=3, iterations=40)).pays()
+    assert comparison(plain(1e-2), 1.0, Work(set_up=5, apply=1, iterations=10)).pays()  # 5 + 1 + 10*2 = 26
+    assert not comparison(plain(1e-2), 1.0, Work(set_up=150, apply=1, iterations=10)).pays()
+    assert comparison(plain(1e-2), 1.0, Work(set_up=0, apply=0.5, iterations=40)).pays()  # 0.5 + 40*1.5
+    assert not comparison(plain(1e-2), 1.0, Work(set_up=0, apply=3, iterations=40)).pays()
 
 
 def test_preconditioner_is_hopeless_if_its_rate_is_worse_than_plain_iterations():
-    judge = Comparison(plain(1e-2), 1.0, Work(set_up=0, apply=1, iterations=10))
+    judge = comparison(plain(1e-2), 1.0, Work(set_up=0, apply=1, iterations=10))
     assert not judge.is_hopeless(5, 1.0, 1e-6)  # too early
     assert not judge.is_hopeless(20, 1e-5, 1e-6)  # four more iterations
     assert judge.is_hopeless(20, 0.9, 1e-6)  # 2600 more
     assert judge.is_hopeless(20, 1.0, 1e-6)
-    slower = Comparison(plain(1e-10), 1.0, Work(set_up=0, apply=0.1, iterations=10))
+    slower = comparison(plain(1e-10), 1.0, Work(set_up=0, apply=0.1, iterations=10))
     assert not slower.is_hopeless(20, 0.9, 1e-6)  # plain iterations take longer still
 
 
