@@ -22,12 +22,17 @@ from .preconditioner import PreconditionerPlan, gain_estimate
 from .separable import condition_bound
 from .subdomains import Subdomains
 
-# Iterations with the preconditioner after which its convergence is judged, and how many times longer than the plain
-# iteration the rest may be predicted to take: at first the gradient falls slowly.
-_FIRST_JUDGED, _PATIENCE = 12, 1.5
+# Iterations with the preconditioner after which its convergence is judged.
+_FIRST_JUDGED = 12
+# It is given up if its remaining iterations are predicted to take so many times the time of a plain solution: the gradient
+# falls slowly at first.
+_MARGIN = 1.5
+# Plain iterations beyond this multiple of their forecast, and so many more, show that the forecast was wrong.
+_FORECAST_FACTOR, _FORECAST_SLACK = 2, 20
 # Plain iterations are forecast up to so many.
 _MOST_FORECAST = 4000
-# Iterations that most problems need for each factor e of the residual's reduction, and the least reduction that counts.
+# Iterations that most problems need at least for each factor e of the residual's reduction, and the least reduction that
+# counts.
 _FEW, _LEAST_RTOL = 1.4, 1e-12
 
 
@@ -79,7 +84,7 @@ def preconditioner_work(spec: ConvSpec, subdomains: Subdomains, damp: float, gai
     subdomains : Subdomains
         As `divide_into_subdomains` returns them.
     damp, gain : float
-        The damping and the largest singular value, of which only the ratio matters.
+        The damping of the preconditioner and the largest singular value, of which only the ratio matters.
     """
     kernel, channels = subdomains.separable, max(1, spec.c_in // spec.groups)
     set_up = apply = 0.0
@@ -151,12 +156,16 @@ class Comparison:
         """Returns whether the preconditioner is predicted to save time, its set-up included."""
         seconds = self.work.set_up + self.work.apply + self.work.iterations * self.preconditioned_seconds
         limit = min(math.ceil(seconds / self.plain_seconds), _MOST_FORECAST)
-        # So few iterations suffice for none but the best conditioned problems, and a forecast takes as long.
+        # So few iterations suffice for none but the best conditioned problems, and a forecast takes as long as they do.
         few = -_FEW * math.log(max(self.rtol, _LEAST_RTOL))
         return limit <= few or self.plain.iterations(limit) >= limit
 
+    def plain_limit(self) -> int:
+        """Returns the plain iterations after which the forecast was wrong, and the preconditioner is to be tried."""
+        return _FORECAST_FACTOR * self.plain.iterations(_MOST_FORECAST) + _FORECAST_SLACK
+
     def is_hopeless(self, iterations: int, reduction: float, goal: float) -> bool:
-        """Returns whether the rest of the iterations with the preconditioner takes longer than all plain iterations.
+        """Returns whether the remaining iterations with the preconditioner take longer than a plain solution from the start.
 
         Parameters
         ----------
@@ -171,7 +180,7 @@ class Comparison:
             return False
         rate = -math.log(reduction) / iterations if 0 < reduction < 1 else 0.0
         left = min(-math.log(goal) / rate - iterations, _MOST_FORECAST) if rate > 0 and goal > 0 else _MOST_FORECAST
-        limit = max(1, math.ceil(left * self.preconditioned_seconds / self.plain_seconds / _PATIENCE))
+        limit = max(1, math.ceil(left * self.preconditioned_seconds / self.plain_seconds / _MARGIN))
         return self.plain.iterations(min(limit, _MOST_FORECAST)) < limit
 
 
@@ -198,7 +207,8 @@ def compare(plan: PreconditionerPlan, equations: NormalEquations, rtol: float) -
         As in `tikhonov`.
     """
     A, damp, b = equations.problem.A, equations.problem.damp, equations.right_hand_side
-    work = preconditioner_work(plan.spec, plan.subdomains, damp, gain_estimate(plan.spec, plan.taps))
-    work = Work(work.set_up, work.apply * b.shape[1], work.iterations)
+    raised = math.sqrt(plan.shift)  # the preconditioner's damping is at least this
+    work = preconditioner_work(plan.spec, plan.subdomains, raised, gain_estimate(plan.spec, plan.taps))
+    work = Work(work.set_up, work.apply * b.shape[1], min(work.iterations * max(1.0, raised / damp), _MOST_FORECAST))
     forecast = partial(PlainForecast.of, A, b, damp, rtol, is_dual=equations.is_dual)
     return Comparison(forecast, iteration_seconds(A, b.shape[1]), work, rtol)

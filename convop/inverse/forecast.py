@@ -3,7 +3,8 @@ r"""Predicts the iterations of conjugate gradients from the symbol of a convolut
 The residuals of conjugate gradients depend on the operator only through the measure that puts the squared moduli of the
 right-hand side's components at the eigenvalues (Golub and Meurant, Matrices, Moments and Quadrature, 2010, chapter 4).
 Without a boundary these are the values of the symbol and a Fourier transform of the right-hand side. So the iteration is run on
-some hundred numbers: each eigenvalue and its share. Boundaries change few of the eigenvalues, and iterations little.
+up to a thousand numbers: classes of eigenvalues, and their shares. Boundaries change few of the eigenvalues of large images, and
+their iterations little. On axes that are hardly longer than the kernel, the forecast can be far off.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from ..spectral.axis_bases import AxisBasis, Fourier
 from ..spectral.blocks import diagonal_blocks
 from ..spectral.transform_basis import TransformBasis
 
-# Samples of the right-hand side whose spectrum is taken, by size of the blocks (channels and polyphase components).
+# Samples of the right-hand side whose spectrum is taken: without channels and stride; over the square of the size of the
+# blocks (channels times polyphase components); of an axis at least.
 _SAMPLES, _SAMPLES_OF_BLOCKS, _LEAST_SAMPLES = 2**16, 2**12, 4
 # Eigenvalues are collected in so many classes between the damping and the largest.
 _CLASSES = 1000
@@ -78,7 +80,10 @@ class PlainForecast:
         return cls(means, masses[kept] / masses.sum(), rtol)
 
     def iterations(self, limit: int) -> int:
-        """Returns the iterations until convergence, or the limit if they are at least as many."""
+        """Returns the iterations until convergence, or at least the limit if they are as many.
+
+        What an earlier call has computed is kept, so a lower limit than before changes nothing.
+        """
         while self._square > self.rtol**2 and self._iterations < limit:
             image = self.values * self._direction
             curvature = float(self.shares @ (self._direction * image))

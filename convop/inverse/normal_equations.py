@@ -17,7 +17,10 @@ from .scaled_problem import ScaledProblem, Solution, column_norms
 
 
 class Judge(Protocol):
-    """Says when a preconditioner is to be given up."""
+    """Says when a preconditioner is to be given up, and when one is to be tried after all."""
+
+    def plain_limit(self) -> int:
+        """Returns the iterations without a preconditioner after which to go on with one."""
 
     def is_hopeless(self, iterations: int, reduction: float, goal: float) -> bool:
         """Returns whether to go on without it, from the iterations so far, the residual's reduction and its goal."""
@@ -29,10 +32,11 @@ Report: TypeAlias = Callable[[Array, float], None]
 # A gradient counts as rounding error if it is below so many units in the last place of the terms that it is a
 # difference of.
 _ROUNDING_ULPS = 2
-# After so many iterations without a smaller gradient, the recurrences restart: with little damping, the gradient of a problem
-# that converges may not fall for a thousand. A preconditioner that others may follow gets fewer.
+# After so many iterations without a smaller gradient, the recurrences restart. With little damping, the gradient of a problem
+# that converges may not fall for a thousand iterations. Where plain iterations can follow, a preconditioner gets fewer.
 _PATIENCE, _JUDGED_PATIENCE = 1500, 300
-# A residual above the first one, and so many times the least one, comes from rounding errors that grow.
+# Residuals of conjugate gradients grow by a factor of at most gain/damp, the root of the condition number (Hestenes and
+# Stiefel 1952). So many times more come from rounding errors.
 _DIVERGENCE = 1e3
 
 
@@ -88,6 +92,7 @@ class NormalEquations:
         maxiter: int,
         report: Report,
         judge: Judge | None = None,
+        rescue: Callable[[], BlockOperator] | None = None,
     ) -> Solution:
         """Runs conjugate gradients until the gradient is small enough, or cannot become smaller.
 
@@ -104,8 +109,10 @@ class NormalEquations:
         report : callable
             Called with x and the reduction of the residual after each iteration.
         judge : Judge, optional
-            When to go on without the preconditioner; by default never. It then also goes on without where the iteration
-            with the preconditioner cannot proceed.
+            When to go on without the preconditioner; by default never. With a judge, the iteration also goes on without the
+            preconditioner if it cannot proceed with it.
+        rescue : callable, optional
+            Without a preconditioner, computes the one to go on with after the judge's `plain_limit`.
 
         Returns
         -------
@@ -113,18 +120,25 @@ class NormalEquations:
         """
         problem, y = self.problem, self.problem.y
         b = self.right_hand_side
-        xp, columns = namespace(y), problem.A.shape[1] if self.is_dual else problem.A.shape[0]
+        xp, length = namespace(y), problem.A.shape[1] if self.is_dual else problem.A.shape[0]
         v = xp.zeros_like(b) if start is None else start
-        image = xp.zeros((columns, b.shape[1]), b.dtype) if start is None else self.image(v)
+        image = xp.zeros((length, b.shape[1]), b.dtype) if start is None else self.image(v)
         residual = b if start is None else self.residual(v, image)
         scale = column_norms(b)
         if start is not None:  # where b is zero, the residual at the start sets the scale
             scale = np.where(scale == 0, column_norms(residual), scale)
         state = _Iteration(self, scale, rtol, maxiter, report)
-        is_judged = preconditioner is not None and judge is not None
-        state.run(v, residual, image, preconditioner, judge if is_judged else None)
-        if is_judged and not state.converged and state.iterations < maxiter:
-            state.run(state.v, state.residual, state.image, None, None)
+        if judge is None or (preconditioner is None and rescue is None):
+            state.run(v, residual, image, preconditioner)
+        else:
+            if preconditioner is not None:
+                state.run(v, residual, image, preconditioner, judge)
+            else:
+                state.run(v, residual, image, None, most=judge.plain_limit())
+                if rescue is not None and state.may_go_on:
+                    state.run(state.v, state.residual, state.image, rescue(), judge)
+            if state.may_go_on:
+                state.run(state.v, state.residual, state.image, None)
         x = state.image if self.is_dual else state.v
         return problem.solution(x, state.iterations, state.converged, state.reason)
 
@@ -160,14 +174,26 @@ class _Iteration:
     converged: bool = False
     reason: str = ""
 
+    @property
+    def may_go_on(self) -> bool:
+        """Whether the goal is not met, and iterations are left."""
+        return not self.converged and self.iterations < self.maxiter
+
     def run(
-        self, v: Array, residual: Array, image: Array, preconditioner: BlockOperator | None, judge: Judge | None
+        self,
+        v: Array,
+        residual: Array,
+        image: Array,
+        preconditioner: BlockOperator | None,
+        judge: Judge | None = None,
+        most: int | None = None,
     ) -> None:
-        """Iterates from a start until the goal is met, or cannot be met with this preconditioner."""
+        """Iterates from a start until the goal is met, or cannot be met with this preconditioner, or after `most` steps."""
         self.v, self.residual, self.image = v, residual, image
         equations, goal, reached = self.equations, self.rtol, math.inf
         cg: ConjugateGradients | None = None
         first = self.iterations
+        limit = self.maxiter if most is None else min(self.maxiter, first + most)
         while True:
             # Here residuals come from their definition: at the start, and after the recurrences have met the goal.
             worst = float(self._reductions(self.residual).max(initial=0.0))
@@ -185,7 +211,7 @@ class _Iteration:
                 return
             if worst <= goal:
                 goal, reached = goal * self.rtol / (2 * reduction), math.inf
-            if self.iterations >= self.maxiter:
+            if self.iterations >= limit:
                 self.reason = f"stopped after maxiter={self.maxiter} iterations, {at}"
                 return
             if worst > reached / 2:
@@ -205,7 +231,7 @@ class _Iteration:
                 )
             else:
                 cg.restart(self.residual, self.image)
-            gave_up = self._iterate(cg, goal, self.maxiter - first, judge)
+            gave_up = self._iterate(cg, goal, limit - first, judge)
             self.iterations, self.v = first + cg.iterations, cg.x
             self.image = equations.image(cg.x)
             self.residual = equations.residual(cg.x, self.image)
@@ -243,7 +269,8 @@ class _Iteration:
             least = np.fmin(least, reductions)
             if worst < least_worst:
                 least_worst, least_at = worst, cg.iterations
-            active = (reductions > goal) & (reductions <= np.maximum(1.0, _DIVERGENCE * least))
+            growth = min(cg.gain / damp, 1 / eps) if damp else 1 / eps
+            active = (reductions > goal) & (reductions <= _DIVERGENCE * max(1.0, growth))
             rounding = _ROUNDING_ULPS * eps * (cg.gain * column_norms(cg.image) + damp**2 * column_norms(cg.x))
             if not (active & (lengths > rounding)).any():  # also if they are NaN
                 break

@@ -26,7 +26,7 @@ from .subdomains import AxisSubdomain, Subdomains, divide_into_subdomains
 # accurate than that, and have to stay positive definite.
 _LEAST_DAMP = {4: 1e-3, 8: 1e-4}
 # The preconditioner of the least damping is still used for smaller ones, down to this share of it.
-_LEAST_SHARE = 0.1
+_USED_SHARE = 0.1
 
 
 def preconditioner(A: Conv | ConvTranspose, damp: float) -> BlockOperator:
@@ -79,7 +79,7 @@ def preconditioner(A: Conv | ConvTranspose, damp: float) -> BlockOperator:
 
     If a kernel is an outer product over the axes (Gaussian, box), or differs from one by at most half of the damping, the
     ends are in the eigenvectors of each axis (`inverse.separable`), and so are whole axes of up to 256 samples. Then the
-    set-up takes as long as a few products, and P is exact, to that difference, where all axes are so short.
+    set-up takes as long as a few products, and P is exact, up to that difference, where all axes are so short.
 
     Where subdomains would cost more than the unknowns (many channels), the FFT on a zero-extended domain replaces them.
 
@@ -92,7 +92,7 @@ def preconditioner(A: Conv | ConvTranspose, damp: float) -> BlockOperator:
     >>> np.allclose(P.todense() @ ((A.H @ A).todense() + 0.01 * np.eye(48)), np.eye(48))
     True
     """
-    return PreconditionerPlan.of(A, damp).build(A)
+    return PreconditionerPlan.of(A, damp).build()
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,8 @@ class PreconditionerPlan:
 
     Attributes
     ----------
+    operator : Conv or ConvTranspose
+        The operator.
     spec, taps : ConvSpec, ndarray
         The operator is their matrix or, if `outputs`, its conjugate transpose.
     shift : float
@@ -111,6 +113,7 @@ class PreconditionerPlan:
         The domains of the terms.
     """
 
+    operator: Conv | ConvTranspose
     spec: ConvSpec
     taps: Array
     shift: float
@@ -132,13 +135,14 @@ class PreconditionerPlan:
                 f"A and damp must have squares within the range of {taps.dtype.name}, but the larger of them is "
                 f"{most:.3g}: multiply the kernel, and damp, by a power of two"
             )
-        shift = max(damp, _least_damp(spec, taps)) ** 2 or 1.0
+        shift = max(damp, _least_damp(spec, taps)) ** 2 or 1.0  # of a zero kernel without damping, the identity
         with one_blas_thread():
             subdomains = divide_into_subdomains(spec, taps, shift, outputs)
-        return cls(spec, taps, shift, outputs, subdomains)
+        return cls(A, spec, taps, shift, outputs, subdomains)
 
-    def build(self, A: Conv | ConvTranspose) -> BlockOperator:
-        """Computes the preconditioner of the operator that the plan was made for."""
+    def build(self) -> BlockOperator:
+        """Computes the preconditioner."""
+        A = self.operator
         with one_blas_thread():
             terms = _terms(self.spec, self.taps, self.subdomains, self.shift, self.outputs)
         operator = BlockOperator(terms, dims=A.dims, dimsd=A.dims, dtype=A.dtype, name="P", hermitian=True)
@@ -158,7 +162,7 @@ def validate_damp(damp: float) -> float:
 
 def is_preconditionable(A: Conv | ConvTranspose, damp: float) -> bool:
     """Returns whether a damping is large enough for `preconditioner` to be close to the inverse."""
-    return damp > 0 and damp >= _LEAST_SHARE * _least_damp(*A.convolution())
+    return damp > 0 and damp >= _USED_SHARE * _least_damp(*A.convolution())
 
 
 def _least_damp(spec: ConvSpec, taps: Array) -> float:

@@ -8,8 +8,9 @@ of axis a. With ``A_a^H A_a = V_a S_a V_a^H``,
 for every boundary (Hansen, Nagy and O'Leary, Deblurring Images, 2006, section 4.4). So one eigenvalue problem for each axis
 replaces a linear system of all unknowns.
 
-A kernel that is only close to an outer product has this as a preconditioner: with ``B = [A; d]``, ``E = A - A_1 x ... x A_N``
-and ``norm(E) <= e``, the singular values of ``B`` relative to the model's are between ``1 - e/d`` and ``1 + e/d``.
+A kernel that is only close to an outer product has this as a preconditioner: with the preconditioner's damping d, ``B = [A; d]``,
+``E = A - A_1 x ... x A_N`` and ``norm(E) <= e``, the singular values of ``B`` relative to the model's are between ``1 - e/d`` and
+``1 + e/d``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ..geometry.spec import ConvSpec
 from ..spectral.axis_bases import AxisBasis, Cosine, Eigenvectors, Fourier, Identity
 
 # The norm of what the outer product leaves out is at most this share of the damping: `A^H A + damp^2` differs from its
-# model by factors between 0.25 and 2.25, which costs some ten iterations.
+# model by factors between 0.25 and 2.25, which costs about ten iterations.
 LARGEST_SHARE = 0.5
 # Frequencies of an axis at which that norm is computed, at least.
 _FREQUENCIES = 32
@@ -42,7 +43,7 @@ class SeparableKernel:
     factors : list of ndarray
         Taps along each axis.
     error : float
-        Largest modulus of the symbol of the difference: its norm without a boundary.
+        Largest modulus of the symbol of the difference, on a grid of frequencies: about its norm without a boundary.
     """
 
     scales: Array

@@ -17,8 +17,8 @@ from .normal_blocks import add_to_diagonals, eigenvalue_bounds, gram_blocks, ref
 from .separable import LARGEST_SHARE, SeparableKernel, is_without_components
 
 # Samples of a subdomain at an end of an axis: at least so many, or so many times the extent of the kernel, within which
-# the correlations of the inverse die out. Longer ones save iterations, and take as much longer to invert as the fifth or
-# sixth power of their length: so they grow slowly with the unknowns beyond 2^14, times their number to this power.
+# the correlations of the inverse die out. Longer ones save iterations, but their inversion takes time that grows with the
+# sixth power of their length. So they grow slowly with the unknowns beyond 2^14, with this power of their number.
 _LEAST_SAMPLES, _EXTENTS, _GROWTH = 12, 1.4, 0.1
 # Numbers that the inverses of the corner subdomains may take: for each unknown, and in all at least and at most.
 _NUMBERS_PER_UNKNOWN, _LEAST_NUMBERS, _MOST_NUMBERS = 8, 2**20, 2**21
@@ -40,7 +40,7 @@ class AxisSubdomain:
 
     Attributes
     ----------
-    basis : AxisBasis or Eigenvectors
+    basis : AxisBasis
         Its basis.
     weight : ndarray, optional
         Its weights in the partition of unity, 1 everywhere by default.

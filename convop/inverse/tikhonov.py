@@ -90,10 +90,10 @@ def tikhonov(
     super-resolution, they run on the dual equations ``(A A^H + damp^2) u = y``, and ``x = A^H u``. A damping below 1e-5
     of the largest gain (1e-4 in single precision) leaves so many components undetermined that no preconditioner is used.
 
-    ``precondition="auto"`` forecasts the iterations without a preconditioner from the symbol of `A` and the spectrum of
-    ``A^H y``, on which alone they depend, and compares their predicted time with that of the preconditioner. It gives the
+    ``precondition="auto"`` forecasts the iterations without a preconditioner, which start with zeros, from the symbol of `A`
+    and the spectrum of ``A^H y``, and compares their predicted time with that of the preconditioner. It gives the
     preconditioner up if the gradient falls so slowly that plain iterations would be done sooner, or if it cannot fall
-    further. The choice is a function of the problem, and does not depend on measured times. On the GPU, the preconditioner
+    further, and tries it after all if plain iterations take more than twice their forecast. The choice is a function of the problem, and does not depend on measured times. On the GPU, the preconditioner
     is always used.
 
     Examples
@@ -109,7 +109,7 @@ def tikhonov(
     damp, rtol = validate_damp(damp), _validate_rtol(rtol)
     if callback is not None and not callable(callback):
         raise TypeError(f"callback must be callable, got {callback!r}")
-    is_automatic = _is_automatic(precondition)
+    is_automatic, shows_progress = _is_automatic(precondition), boolean("progress", progress)
     problem = ScaledProblem.of(A, y, damp)
     A, damp = problem.A, problem.damp
     rows, columns = A.shape
@@ -120,8 +120,9 @@ def tikhonov(
     equations = NormalEquations(problem, is_dual=x0 is None and rows < columns)
     P: BlockOperator | None = None
     comparison: Comparison | None = None
+    rescue: Callable[[], BlockOperator] | None = None
     if precondition and isinstance(A, Conv | ConvTranspose) and not problem.has_zero_data:
-        inverse = exact_inverse(A, damp, np.result_type(A.dtype, problem.y.dtype))
+        inverse = exact_inverse(A, damp, np.result_type(A.dtype, problem.y.real.dtype))  # complex data are split
         if inverse is not None:
             return _solve_directly(problem, inverse, start, rtol)
         if is_preconditionable(A, damp):
@@ -130,7 +131,9 @@ def tikhonov(
             if is_automatic and not A.on_gpu:
                 comparison = compare(plan, equations, rtol)
             if comparison is None or comparison.pays():
-                P = plan.build(B)
+                P = plan.build()
+            else:
+                rescue = plan.build
 
     def report(x: Array, reduction: float) -> None:
         if update is not None:
@@ -138,15 +141,15 @@ def tikhonov(
         if callback is not None:
             callback(problem.unscale_solution(x))
 
-    with convergence_bar("gradient", rtol) if boolean("progress", progress) else nullcontext() as update:
-        return equations.solve(start, P, rtol, limit, report, comparison)
+    with convergence_bar("gradient", rtol) if shows_progress else nullcontext() as update:
+        return equations.solve(start, P, rtol, limit, report, comparison, rescue)
 
 
 def _is_automatic(precondition: object) -> bool:
     """Returns whether an argument is ``"auto"``; otherwise it must be a bool."""
     if isinstance(precondition, bool | np.bool_):
         return False
-    if precondition != "auto":
+    if not isinstance(precondition, str) or precondition != "auto":
         error = ValueError if isinstance(precondition, str) else TypeError
         raise error(f'precondition must be "auto", True or False, got {precondition!r}')
     return True

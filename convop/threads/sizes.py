@@ -102,27 +102,21 @@ def transform_workers(elements: int) -> int:
 
 
 _limiting = ForkSafeLock()
-_limited = 0
-_limiter: Any = None
 
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Limits linear algebra to one thread, for many small factorisations: waking others takes longer than the work.
 
-    On two cores, inverting four matrices of size 144 takes 2 ms instead of 60. All threads of the process are limited
-    meanwhile. The limit ends with the last of several contexts that overlap in time.
+    On two cores, inverting four matrices of size 144 takes 2 ms instead of 60. The limit holds for the process, so the
+    package's own loops in other threads use one thread meanwhile. A context inside another one, or beside one of another
+    thread, changes nothing: OpenBLAS lets only the thread that has set a limit restore it.
     """
-    global _limited, _limiter  # noqa: PLW0603 - one limit for the process
-    with _limiting:
-        if not _limited:
-            _limiter = _blas().limit(limits=1)
-            _limiter.__enter__()
-        _limited += 1
-    try:
+    if not _limiting.try_acquire():
         yield
+        return
+    try:
+        with _blas().limit(limits=1):
+            yield
     finally:
-        with _limiting:
-            _limited -= 1
-            if not _limited:
-                _limiter.__exit__(None, None, None)
+        _limiting.release()

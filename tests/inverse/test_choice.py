@@ -87,8 +87,11 @@ def test_other_values_of_precondition_are_refused(precondition, error):
 class Judge:
     """Gives a preconditioner up after so many iterations."""
 
-    def __init__(self, after):
-        self.after = after
+    def __init__(self, after, plain_limit=0):
+        self.after, self._plain_limit = after, plain_limit
+
+    def plain_limit(self):
+        return self._plain_limit
 
     def is_hopeless(self, iterations, reduction, goal):
         assert 0 <= reduction <= 1
@@ -96,11 +99,13 @@ class Judge:
         return iterations >= self.after
 
 
-def solve(A, y, damp, P, judge, maxiter=10_000):
+def solve(A, y, damp, P, judge, maxiter=10_000, rescue=None):
     """Returns the solution of the normal equations, and what was reported."""
     reported = []
     equations = NormalEquations(ScaledProblem.of(A, y, damp), is_dual=False)
-    return equations.solve(None, P, 1e-6, maxiter, lambda x, reduction: reported.append(reduction), judge), reported
+    return equations.solve(
+        None, P, 1e-6, maxiter, lambda x, reduction: reported.append(reduction), judge, rescue
+    ), reported
 
 
 def test_iteration_goes_on_without_a_preconditioner_that_is_given_up():
@@ -137,6 +142,40 @@ def test_iteration_that_cannot_go_on_with_a_preconditioner_goes_on_without():
     assert not alone.converged
     solution, _ = solve(BLUR, y, damp, blind, Judge(10_000))
     assert solution.converged, solution.reason
+
+
+def test_plain_iterations_beyond_their_forecast_go_on_with_a_preconditioner():
+    y, damp = data(BLUR), 0.01
+    without = tikhonov(BLUR, y, damp, precondition=False).iterations
+    solution, reported = solve(BLUR, y, damp, None, Judge(10_000, 30), rescue=lambda: preconditioner(BLUR, damp))
+    assert solution.converged
+    assert 30 < solution.iterations == len(reported) < without / 2
+    # A sufficient limit needs no rescue, and one that does not help ends with plain iterations.
+    assert solve(BLUR, y, damp, None, Judge(0, 2 * without), rescue=pytest.fail)[0].iterations == without
+    solution, _ = solve(BLUR, y, damp, None, Judge(1, 30), rescue=lambda: preconditioner(BLUR, damp))
+    assert solution.converged
+    assert solution.iterations > without / 2
+    judge = comparison(plain(1e-2), 1.0, Work(0, 1, 10))
+    assert judge.plain_limit() == 2 * judge.plain.iterations(4000) + 20
+
+
+def test_default_converges_where_forecasts_fail():
+    """Axes of 2 to 4 samples are all boundary: forecast are some ten iterations, and plain ones do not end."""
+    rng = np.random.default_rng(0)
+    A = Conv(
+        rng.standard_normal((4, 2, 3, 2, 3, 2)), (4, 4, 2, 3, 4), groups=2, padding="same", padding_mode="symmetric"
+    )
+    solution = tikhonov(A, rng.standard_normal((*A.dimsd, 3)), 9e-4)
+    assert solution.converged
+    assert solution.iterations < 1000
+
+
+def test_damping_below_the_least_of_the_preconditioner_is_compared_with_its_raised_damping():
+    """The kernel is close to an outer product for the raised damping, and not for its own."""
+    kernel = np.outer([1.0, 2, 1], [1.0, 2, 1])
+    kernel[0, 0] += 6.4e-4
+    A = Conv(kernel, (20, 20), padding="same", padding_mode="reflect")
+    assert tikhonov(A, np.random.default_rng(0).standard_normal((20, 20)), 3e-5 * 16).converged
 
 
 def test_work_grows_with_what_is_computed():

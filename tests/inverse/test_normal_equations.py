@@ -108,3 +108,27 @@ def test_operator_that_gives_nan_during_the_iteration_is_the_reason():
     solution = tikhonov(operator, np.ones(40), 0.1)
     assert solution.iterations > 3
     assert "NaN or infinity" in solution.reason
+
+
+def test_residual_that_grows_before_it_falls_is_no_sign_of_rounding_errors():
+    """Residuals grow by up to gain/damp, here 7e3, in the first of a few iterations."""
+    for seed in range(40):
+        r = np.random.default_rng(seed)
+        A = Conv(r.standard_normal((3, 2, 2)), (2, 5), stride=2, padding=((0, 1),), padding_mode="reflect")
+        y = r.standard_normal(A.dimsd)
+        for relative in (1e-4, 3e-5):
+            solution = tikhonov(A, y, relative * float(A.norm()), precondition=False)
+            assert solution.converged, (seed, relative, solution.reason)
+
+
+@pytest.mark.parametrize("precondition", ["auto", True, False])
+@pytest.mark.parametrize("mode", ["circular", "symmetric", "zeros"])
+def test_complex_data_of_a_real_operator_are_two_real_problems(mode, precondition):
+    kernel = np.outer([1.0, 2, 1], [1.0, 3, 1])
+    A = Conv(kernel, (6, 8), padding="same", padding_mode=mode)
+    rng = np.random.default_rng(0)
+    y = rng.standard_normal((6, 8)) + 1j * rng.standard_normal((6, 8))
+    solution = tikhonov(A, y, 1.0, precondition=precondition, rtol=1e-10)
+    parts = [tikhonov(A, part, 1.0, precondition=precondition, rtol=1e-10).x for part in (y.real, y.imag)]
+    assert solution.converged
+    np.testing.assert_allclose(solution.x, parts[0] + 1j * parts[1], atol=1e-9)

@@ -54,22 +54,39 @@ def test_transform_workers_is_one_for_small_transforms(monkeypatch):
     assert (sizes.transform_workers(2**16 - 1), sizes.transform_workers(2**16)) == (1, 5)
 
 
-def test_one_blas_thread_ends_with_the_last_of_overlapping_contexts():
-    """Each alone would restore what it found: the second one finds the limit of the first."""
-    libraries = threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+def blas_threads():
+    """Returns the limits of the loaded BLAS libraries."""
+    return [
+        library.num_threads for library in threadpoolctl.ThreadpoolController().select(user_api="blas").lib_controllers
+    ]
 
-    def counts():
-        return [library.num_threads for library in libraries]
 
-    before = counts()
-    first, second = one_blas_thread(), one_blas_thread()
-    first.__enter__()
-    second.__enter__()
-    assert set(counts()) <= {1}
-    first.__exit__(None, None, None)
-    assert set(counts()) <= {1}
-    second.__exit__(None, None, None)
-    assert counts() == before
+def test_one_blas_thread_restores_the_limit():
+    before = blas_threads()
+    with one_blas_thread():
+        assert set(blas_threads()) <= {1}
+        with one_blas_thread():
+            assert set(blas_threads()) <= {1}
+        assert set(blas_threads()) <= {1}
+    assert blas_threads() == before
     with pytest.raises(ZeroDivisionError), one_blas_thread():
         1 / 0  # noqa: B018
-    assert counts() == before
+    assert blas_threads() == before
+
+
+def test_one_blas_thread_restores_the_limit_before_a_context_of_another_thread_ends():
+    """If the last context restored the limit, the other thread would have to, which OpenBLAS ignores."""
+    before, entered, leave = blas_threads(), threading.Event(), threading.Event()
+
+    def enter_and_wait():
+        with one_blas_thread():
+            entered.set()
+            leave.wait(10)
+
+    other = threading.Thread(target=enter_and_wait)
+    with one_blas_thread():
+        other.start()
+        assert entered.wait(10)
+    leave.set()
+    other.join()
+    assert blas_threads() == before

@@ -2,15 +2,16 @@
 
 A tile of R planes by V vectors takes, for each tap, V loads of the input and R broadcast weights for R*V fused
 multiply-adds: ``1/R + 1/V`` loads a multiply-add. Two loads and two multiply-adds a cycle are usual, and an unaligned load
-that crosses a cache line counts as two: half of those of 32 bytes do, and all of those of 64, so with c = 1, 1.5 or 2 for
-16, 32 and 64 bytes it is ``c/R + 1/V``. Below 1, multiply-adds limit the tile:
+that crosses a cache line of 64 bytes counts as two: about half of those of 32 bytes do, and all of those of 64. So it is
+``c/R + 1/V`` with c = 1, 1.5 or 2 for vectors of 16, 32 and 64 bytes. Below 1, multiply-adds limit the tile:
 
-    planes R                1      2      3      4      6      8
-    16 registers, V         8      4      3      3
-      32 bytes          1.625   1.00   0.83   0.71
-    32 registers, V         8      4      4      4      4      3
-      64 bytes           2.12   1.25   0.92   0.75   0.58   0.58
-      16 bytes           1.12   0.75   0.58   0.50   0.42
+    planes R                          1      2      3      4      6      8
+    AVX2      V (16 registers)        8      4      3      3
+              loads               1.625   1.00   0.83   0.71
+    AVX-512   V (32 registers)        8      4      4      4      4      3
+              loads                2.12   1.25   0.92   0.75   0.58   0.58
+    NEON      V (32 registers)        8      4      4      4      4
+              loads                1.12   0.75   0.58   0.50   0.42
 
 At least eight sums are under way, because a multiply-add takes four cycles, two start in each. Wider tiles than four
 vectors, for more than two planes, save little, and lose more at the end of a run.
