@@ -25,9 +25,9 @@ def test_require_names_both_figures(monkeypatch):
 def test_require_does_not_read_limits_for_few_bytes(monkeypatch):
     calls = []
     monkeypatch.setattr(memory, "available", lambda: calls.append(1) or 2**40)
-    memory.require(2**16, "this")
+    memory.require(2**22, "this")
     assert not calls
-    memory.require(2**16 + 1, "this")
+    memory.require(2**22 + 1, "this")
     assert calls
 
 
