@@ -105,5 +105,6 @@ def test_fit_numbers_whose_squares_overflow():
 
 def test_fit_checks_memory_first(monkeypatch):
     monkeypatch.setattr("convop.arrays.memory.available", lambda: 10**6)
+    monkeypatch.setattr("convop.arrays.memory._SMALL", 0)
     with pytest.raises(MemoryError, match="learning from the maps of 5 images, 4 x 28 x 28 each, takes"):
         DeconvNet([DeconvLayer(4, 5)]).fit(photographs(5, 24))
