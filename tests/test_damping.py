@@ -9,6 +9,8 @@ from inverse_cases import skewed_blur
 from spectral_cases import one_blas_thread  # noqa: F401
 
 from convop import Conv, damping, kernels, tikhonov
+from convop.bench.solving import camera_shake, disk, natural_image
+from convop.operators.base import MatrixOperator
 
 
 def spectral_measure(A, y):
@@ -22,6 +24,7 @@ def spectral_measure(A, y):
 OPERATORS = [
     # by bidiagonalisation
     lambda: Conv(skewed_blur(5), (32, 30), padding="same", padding_mode="zeros"),
+    # by the eigenvectors of each axis
     lambda: Conv(kernels.gaussian(1.0), (32, 32), padding="same", padding_mode="reflect"),
     # by transforms
     lambda: Conv(kernels.gaussian(1.0), (32, 32), padding="same", padding_mode="symmetric"),
@@ -107,7 +110,9 @@ def test_dampings_that_do_not_exist_raise():
     y = np.random.default_rng(0).standard_normal((40, 40))
     with pytest.raises(ValueError, match="as large as the data"):
         damping.discrepancy(A, y, 2.0)
-    assert damping.discrepancy(A, y, 0.1) > 0  # A is invertible, so that it explains any data
+    with pytest.raises(ValueError, match="less than what no solution explains"):  # by no damping that is worth the name
+        damping.discrepancy(A, y, 0.1)
+    assert damping.discrepancy(Conv(kernels.gaussian(1.0), (40, 40), padding="same"), y, 0.1) > 0  # explains any data
     for mode in ("zeros", "circular"):
         enlarged = Conv(kernels.gaussian(1.0), (40, 40), stride=2, padding="same", padding_mode=mode).T
         least = np.linalg.lstsq(enlarged.todense(), y.ravel())[1][0]
@@ -168,3 +173,114 @@ def test_discrepancy_of_noise_far_above_tiny_data_raises():
     A = Conv(np.ones((3, 3)), (8, 8), padding="same")
     with pytest.raises(ValueError, match="as large as the data"):
         damping.discrepancy(A, np.full((8, 8), 1e-300), 0.1)
+
+
+class CountedProducts:
+    """Counts the products with `A` and ``A^H`` of all convolutions, by vectors."""
+
+    def __init__(self, monkeypatch):
+        self.count = 0
+        apply = MatrixOperator._apply
+
+        def counted(operator, *arguments):
+            self.count += 1
+            return apply(operator, *arguments)
+
+        monkeypatch.setattr(MatrixOperator, "_apply", counted)
+
+    def of(self, function, *arguments):
+        before = self.count
+        result = function(*arguments)
+        return self.count - before, result
+
+
+def noisy_photograph(kernel, size, mode, noise):
+    """Returns a blur, the data, and the standard deviation of the noise, which is given relative to the range of the data."""
+    A = Conv(kernel, (size, size), padding="same", padding_mode=mode)
+    clean = A @ natural_image(A.dims)
+    deviation = noise * np.ptp(clean)
+    return A, clean + deviation * np.random.default_rng(1).standard_normal(clean.shape), deviation
+
+
+@pytest.mark.parametrize("mode", ["zeros", pytest.param("reflect", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("kernel", "noise"),
+    [
+        (camera_shake(15), 0.05),
+        pytest.param(camera_shake(15), 0.01, marks=pytest.mark.slow),
+        pytest.param(disk(17), 0.05, marks=pytest.mark.slow),
+        pytest.param(kernels.motion(15, 30), 0.01, marks=pytest.mark.slow),
+    ],
+)
+def test_choices_take_fewer_products_than_ten_solutions(kernel, noise, mode, monkeypatch):
+    A, y, deviation = noisy_photograph(kernel, 128, mode, noise)
+    products = CountedProducts(monkeypatch)
+    for choose, arguments in ((damping.gcv, ()), (damping.discrepancy, (deviation,))):
+        chosen, damp = products.of(choose, A, y, *arguments)
+        solved, _ = products.of(tikhonov, A, y, damp)
+        assert 0 < chosen <= 10 * solved
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect", "replicate"])
+def test_choices_for_separable_kernels_take_no_iterations(mode, monkeypatch):
+    A, y, deviation = noisy_photograph(kernels.gaussian(1.6), 96, mode, 0.001)
+    products = CountedProducts(monkeypatch)
+    for choose, arguments in ((damping.gcv, ()), (damping.discrepancy, (deviation,))):
+        chosen, _ = products.of(choose, A, y, *arguments)
+        assert chosen <= 1  # A^H y, to check the data
+    residual = tikhonov(A, y, damping.discrepancy(A, y, deviation)).residual_norm
+    assert residual == pytest.approx(deviation * 96, rel=0.01)
+
+
+def test_gcv_with_a_trace_from_frequencies_agrees_with_random_signs(monkeypatch):
+    A, y, _ = noisy_photograph(skewed_blur(5), 128, "zeros", 0.01)
+    found = damping.gcv(A, y)
+    assert damping.gcv(A, y, rng=1) == found  # no random numbers
+    monkeypatch.setattr(damping, "trace_measure", lambda *arguments: None)
+    assert damping.gcv(A, y) == pytest.approx(found, rel=0.1)
+
+
+def test_gcv_of_other_operators_agrees_with_the_convolution():
+    A, y, deviation = noisy_photograph(kernels.gaussian(1.6), 48, "zeros", 0.02)
+    matrix = A.tosparse()
+    assert damping.gcv(matrix, y.ravel()) == pytest.approx(damping.gcv(A, y), rel=0.1)
+    expected = damping.discrepancy(A, y, deviation)
+    assert damping.discrepancy(matrix, y.ravel(), deviation) == pytest.approx(expected, rel=0.01)
+
+
+CHOICES = [damping.gcv, lambda A, y, **options: damping.discrepancy(A, y, 0.3, **options)]
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_callback_gets_steps_and_the_damping(choose, capsys):
+    rng = np.random.default_rng(0)
+    for A, is_exact in (
+        (Conv(skewed_blur(5), (32, 30), padding="same"), False),
+        (Conv(kernels.gaussian(1.0), (32, 30), padding="same"), True),
+    ):
+        y = A @ rng.standard_normal(A.dims).cumsum(-2) + 0.3 * rng.standard_normal(A.dimsd)
+        seen = []
+        damp = choose(A, y, callback=lambda steps, estimate, seen=seen: seen.append((steps, estimate)), progress=True)
+        steps = [step for step, _ in seen]
+        assert seen[-1][1] == damp == choose(A, y)
+        assert steps == ([0] if is_exact else sorted(set(steps)))
+        assert ("iterations" in capsys.readouterr().err) is not is_exact
+        assert is_exact or (steps[0] > 0 and len(steps) > 1)
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_exceptions_of_callbacks_end_the_search(choose):
+    A = Conv(skewed_blur(5), (32, 30), padding="same")
+    y = np.random.default_rng(0).standard_normal((32, 30))
+    error = RuntimeError("stop")
+
+    def stop(steps, damp):
+        raise error
+
+    with pytest.raises(RuntimeError) as caught:
+        choose(A, y, callback=stop)
+    assert caught.value is error
+    with pytest.raises(TypeError, match="callback must be callable, got 3"):
+        choose(A, y, callback=3)
+    with pytest.raises(TypeError, match="progress must be"):
+        choose(A, y, progress="yes")

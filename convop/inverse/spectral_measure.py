@@ -1,4 +1,4 @@
-"""Spectral measures of data under ``A A^H``: exact by fast transforms, or by Golub-Kahan bidiagonalisation and quadrature.
+"""Exact spectral measures of data under ``A A^H``: by fast transforms, and by the eigenvectors of each axis.
 
 For vectors y and the left singular vectors u_i of A, the measure puts the mass ``sum |<u_i, y>|^2`` at the square of each
 singular value. Then ``<y, f(A A^H) y>`` is the integral of f, for Tikhonov's residuals at all dampings at once.
@@ -6,22 +6,31 @@ singular value. Then ``<y, f(A A^H) y>`` is the integral of f, for Tikhonov's re
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from scipy.linalg import eigh_tridiagonal
 
-from ..arrays.backend import Array, namespace, to_cpu
+from ..arrays.backend import Array, to_cpu
+from ..geometry.axis import Axis
+from ..geometry.spec import ConvSpec
 from ..operators.conv import Conv, ConvTranspose
-from ..spectral.axis_bases import Identity, exact_bases
-from ..spectral.blocks import block_multiplicities, diagonal_blocks
+from ..spectral.axis_bases import AxisBasis, Eigenvectors, Identity, exact_bases
+from ..spectral.blocks import block_multiplicities, diagonal_blocks, halved_axis
 from ..spectral.transform_basis import TransformBasis
+from .preconditioner import gain_estimate
 from .scaled_problem import ScaledProblem
+from .separable import SeparableKernel, diagonalised, is_without_components
 
-# Steps of the first call of `GolubKahan.extend`.
-_FIRST_STEPS = 40
+# Squares of singular values are collected in so many classes of equal ratios, 2 percent wide, between the largest and this
+# share of it, which is below the square of every damping that matters. Their means stand for them: the error is of the
+# second order in the width.
+_CLASSES, _LEAST_SQUARE = 2000, 1e-17
+# A kernel counts as an outer product if it differs from one by this share of the norm: rounding in single precision.
+_SEPARABLE_ERROR = 1e-6
+# Eigenvectors of axes are computed where their number of multiplications, the cubes of the sizes of the axes, is at most this,
+# or so many for each element of the data. Up to images of 4096^2 they take less time than a few solutions by `tikhonov`.
+_LEAST_CUBES, _CUBES_PER_ELEMENT = 2**25, 2**13
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,19 @@ class SpectralMeasure:
     values: Array
     masses: Array
 
+    @classmethod
+    def collect(cls, values: Array, masses: Array) -> SpectralMeasure:
+        """Returns a measure of a few thousand values that stands for one of many, with masses that are not negative."""
+        values, masses = values.ravel(), masses.ravel()
+        if values.size <= _CLASSES:
+            return cls(values, masses)
+        least = float(values.max()) * _LEAST_SQUARE or 1.0
+        logarithms = np.log(np.maximum(values, least) / least)
+        classes = (logarithms * ((_CLASSES - 1) / -np.log(_LEAST_SQUARE))).astype(int).clip(0, _CLASSES - 1)
+        sums = np.bincount(classes, masses, _CLASSES)
+        kept = sums > 0
+        return cls(np.bincount(classes, masses * values, _CLASSES)[kept] / sums[kept], sums[kept])
+
     def residual_squares(self, damps: Array) -> Array:
         """Returns ``norm((I - A A_damp) y)^2`` for each damping, summed over the vectors."""
         return self._residual_forms(damps, 2)
@@ -54,7 +76,7 @@ class SpectralMeasure:
 
 @dataclass(frozen=True)
 class ExactMeasures:
-    """The spectral measures of a convolution that fast transforms diagonalise.
+    """The spectral measures of a convolution that fast transforms or the eigenvectors of its axes diagonalise.
 
     Attributes
     ----------
@@ -72,35 +94,80 @@ class ExactMeasures:
 
     @classmethod
     def of(cls, problem: ScaledProblem) -> ExactMeasures | None:
-        """Returns the measures of a problem, or None where transforms do not diagonalise its operator."""
+        """Returns the measures of a problem, or None where its operator is not diagonalised, or only at too high a cost."""
         A = problem.A
         if not isinstance(A, Conv | ConvTranspose):
             return None
-        (spec, taps), is_transpose = A.convolution(), isinstance(A, ConvTranspose)
+        spec, taps = A.convolution()
         if not np.isfinite(taps).all():
             return None
+        is_transpose = isinstance(A, ConvTranspose)
         axes = exact_bases(spec, taps)
         if any(isinstance(basis, Identity) for basis in axes):
-            return None
+            return cls._of_separable(problem, spec, taps, axes)
         B = diagonal_blocks(spec, taps, axes, f"the spectrum of {spec}")
         B = B.conj().swapaxes(-1, -2) if is_transpose else B
-        y = to_cpu(problem.y)
-        if y.dtype.kind == "c" and taps.dtype.kind != "c":
-            y = np.hstack([y.real, y.imag])
-        basis = TransformBasis.of(spec, axes, taps.dtype, outputs=not is_transpose)
-        coefficients = basis.forward(np.ascontiguousarray(y.T).reshape(-1, *basis.shape))
+        coefficients = _coefficients(problem, TransformBasis.of(spec, axes, taps.dtype, outputs=not is_transpose))
         counts = block_multiplicities(axes, taps.dtype)[..., None, None]
         values, squares_along = _singular_components(B, coefficients)
         masses = counts * squares_along
-        ones = np.broadcast_to(counts, values.shape).astype(np.float64)
         # Components of the data outside the range of A have the singular value zero.
         outside = max(0.0, float((counts * (np.abs(coefficients) ** 2).sum(axis=-1)).sum() - masses.sum()))
-        squares = np.append(values.ravel() ** 2, 0.0)
+        return cls._collected(values**2, masses, np.broadcast_to(counts, values.shape), outside, A.shape[0])
+
+    @classmethod
+    def _of_separable(
+        cls, problem: ScaledProblem, spec: ConvSpec, taps: Array, axes: Sequence[AxisBasis]
+    ) -> ExactMeasures | None:
+        """Returns the measures by the eigenvectors of each axis, or None for a kernel that is not an outer product."""
+        outputs = not isinstance(problem.A, ConvTranspose)
+        sizes = [axis.outputs if outputs else axis.inputs for axis in spec.axes]
+        inexact = [isinstance(basis, Identity) for basis in axes]
+        cubes = sum(n**3 for n, is_inexact in zip(sizes, inexact, strict=True) if is_inexact)
+        if cubes > max(_LEAST_CUBES, _CUBES_PER_ELEMENT * problem.A.shape[0]):
+            return None
+        if not all(map(is_without_components, (b for b in axes if not isinstance(b, Identity)))):
+            return None
+        kernel = SeparableKernel.of(spec, taps)
+        if kernel is None or kernel.error > _SEPARABLE_ERROR * gain_estimate(spec, taps):
+            return None
+        bases: list[AxisBasis | Eigenvectors] = []
+        squares = []
+        known: list[tuple[Axis, Array, AxisBasis | Eigenvectors, Array]] = []
+        for axis, factor, n, basis in zip(spec.axes, kernel.factors, sizes, axes, strict=True):
+            same = [(b, v) for a, f, b, v in known if a == axis and np.array_equal(f, factor)]
+            whole = Identity(0, n, outputs) if isinstance(basis, Identity) else basis
+            of_axis, values = same[0] if same else diagonalised(axis, factor, whole)
+            known.append((axis, factor, of_axis, values))
+            bases.append(of_axis)
+            squares.append(values)
+        coefficients = _coefficients(problem, TransformBasis.of(spec, bases, taps.dtype, outputs=outputs))
+        counts = block_multiplicities(bases, taps.dtype)[..., None, None]
+        halved = halved_axis(bases, taps.dtype)
+        products = np.ones(())
+        for a, values in enumerate(squares):
+            products = np.multiply.outer(products, values[: len(values) // 2 + 1] if a == halved else values)
+        products = np.multiply.outer(products, np.abs(kernel.scales) ** 2)[..., None]
+        masses = counts * (np.abs(coefficients) ** 2).sum(axis=-1)
+        return cls._collected(products, masses, np.broadcast_to(counts, products.shape), 0.0, problem.A.shape[0])
+
+    @classmethod
+    def _collected(cls, squares: Array, masses: Array, counts: Array, outside: float, rows: int) -> ExactMeasures:
+        """Returns the measures of squares of singular values, with a mass and the rows at zero besides."""
+        data, trace = (SpectralMeasure.collect(squares, m) for m in (masses, counts.astype(np.float64)))
         return cls(
-            SpectralMeasure(squares, np.append(masses.ravel(), outside)),
-            SpectralMeasure(squares, np.append(ones.ravel(), A.shape[0] - ones.sum())),
-            float(values.max(initial=0.0)),
+            SpectralMeasure(np.append(data.values, 0.0), np.append(data.masses, outside)),
+            SpectralMeasure(np.append(trace.values, 0.0), np.append(trace.masses, rows - counts.sum())),
+            float(np.sqrt(squares.max(initial=0.0))),
         )
+
+
+def _coefficients(problem: ScaledProblem, basis: TransformBasis) -> Array:
+    """Returns the coefficients of the data in a basis; complex data of a real operator are split in two."""
+    y = to_cpu(problem.y)
+    if y.dtype.kind == "c" and basis.dtype.kind != "c":
+        y = np.hstack([y.real, y.imag])
+    return basis.forward(np.ascontiguousarray(y.T).reshape(-1, *basis.shape))
 
 
 def _singular_components(B: Array, vectors: Array) -> tuple[Array, Array]:
@@ -122,80 +189,3 @@ def _singular_components(B: Array, vectors: Array) -> tuple[Array, Array]:
         return np.linalg.norm(B, axis=-1), (np.abs(vectors) ** 2).sum(axis=-1)
     U, values, _ = np.linalg.svd(B, full_matrices=False)
     return values, (np.abs(U.conj().swapaxes(-1, -2) @ vectors) ** 2).sum(axis=-1)
-
-
-class GolubKahan:
-    """Golub and Kahan's lower bidiagonalisation, for several start vectors independently, and its quadratures.
-
-    After k steps ``A V = U B`` with B of size (k + 1) x k. For a function of the singular values, the eigenvalues and the
-    first components of the eigenvectors of ``B B^T`` are the nodes and weights of a quadrature for the start vector: the
-    Gauss-Radau rule with a node at zero, and without the last row of B the Gauss rule (Golub and Meurant, Matrices,
-    Moments and Quadrature, 2010). For the functions of `SpectralMeasure`, whose derivatives alternate in sign, the Gauss
-    rule is a lower bound, and the Gauss-Radau rule an upper one.
-
-    Parameters
-    ----------
-    A : LinearOperator
-        The operator.
-    start : ndarray of shape ``(M, P)``
-        P start vectors.
-
-    Attributes
-    ----------
-    lower, upper : SpectralMeasure
-        The measures of both rules.
-    steps : int
-        Steps so far.
-    """
-
-    def __init__(self, A: Any, start: Array) -> None:
-        self._A, self._xp = A, namespace(start)
-        lengths = self._lengths(start)
-        self._squares = lengths**2
-        self.steps = 0
-        self._u = self._divide_columns(start, lengths)
-        v = A.rmatmat(self._u)
-        self._diagonal: list[Array] = [self._lengths(v)]
-        self._below: list[Array] = []
-        self._v = self._divide_columns(v, self._diagonal[-1])
-        self.lower = self.upper = SpectralMeasure(np.zeros(1), self._squares.sum(keepdims=True))
-
-    def _lengths(self, columns: Array) -> Array:
-        return np.array([float(self._xp.linalg.norm(columns[:, c])) for c in range(columns.shape[1])])
-
-    def _divide_columns(self, columns: Array, lengths: Array) -> Array:
-        quotients: Array = columns / self._xp.asarray(np.where(lengths > 0, lengths, 1).astype(columns.real.dtype))
-        return quotients
-
-    def extend(self) -> None:
-        """Take half as many steps as there are, at least 40, and compute both quadratures anew."""
-        A, xp = self._A, self._xp
-        real = self._u.real.dtype
-        for _ in range(max(_FIRST_STEPS, self.steps // 2)):
-            u = A.matmat(self._v) - xp.asarray(self._diagonal[-1].astype(real)) * self._u
-            self._below.append(self._lengths(u))
-            self._u = self._divide_columns(u, self._below[-1])
-            v = A.rmatmat(self._u) - xp.asarray(self._below[-1].astype(real)) * self._v
-            self._diagonal.append(self._lengths(v))
-            self._v = self._divide_columns(v, self._diagonal[-1])
-            self.steps += 1
-        diagonal, below = np.array(self._diagonal[: self.steps]), np.array(self._below)
-        self.lower, self.upper = self._quadrature(diagonal, below[:-1]), self._quadrature(diagonal, below)
-
-    def _quadrature(self, diagonal: Array, below: Array) -> SpectralMeasure:
-        """Returns the rule from the eigenvalues of ``B B^T``, a tridiagonal matrix for each start vector."""
-        nodes, masses = [], []
-        for column, square in enumerate(self._squares):
-            d, b = diagonal[:, column], below[:, column]
-            main = np.zeros(len(b) + 1)
-            main[: len(d)] = d**2
-            main[1:] += b**2
-            values, vectors = eigh_tridiagonal(main, d[: len(b)] * b)
-            nodes.append(np.maximum(values, 0))
-            masses.append(square * vectors[0] ** 2)
-        return SpectralMeasure(np.concatenate(nodes), np.concatenate(masses))
-
-    @property
-    def norm(self) -> float:
-        """An estimate of the norm of the operator from below."""
-        return math.sqrt(float(self.upper.values.max()))

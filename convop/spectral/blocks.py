@@ -17,7 +17,7 @@ from ..arrays import memory
 from ..arrays.backend import Array
 from ..arrays.scaling import to_unit_scale
 from ..geometry.spec import ConvSpec
-from .axis_bases import AxisBasis, Fourier, Identity
+from .axis_bases import AxisBasis, Eigenvectors, Fourier, Identity
 
 
 def diagonal_blocks(spec: ConvSpec, kernel: Array, bases: Sequence[AxisBasis], purpose: str) -> Array:
@@ -88,12 +88,12 @@ def scaled_diagonal_blocks(
     return diagonal_blocks(spec, scaled, bases, purpose), power
 
 
-def block_multiplicities(bases: Sequence[AxisBasis], dtype: np.dtype[Any]) -> Array:
+def block_multiplicities(bases: Sequence[AxisBasis | Eigenvectors], dtype: np.dtype[Any]) -> Array:
     """Returns how many blocks of the matrix each of `diagonal_blocks` represents: 2 if its conjugate is left out, else 1.
 
     Parameters
     ----------
-    bases : sequence of AxisBasis
+    bases : sequence of AxisBasis or Eigenvectors
         As in `diagonal_blocks`.
     dtype : dtype
         The kernel's.
