@@ -18,6 +18,7 @@ from ..operators.conv import Conv, ConvTranspose
 from ..spectral.axis_bases import AxisBasis, Eigenvectors, Identity, exact_bases
 from ..spectral.blocks import block_multiplicities, diagonal_blocks, halved_axis
 from ..spectral.transform_basis import TransformBasis
+from ..threads.sizes import one_blas_thread
 from .preconditioner import gain_estimate
 from .scaled_problem import ScaledProblem
 from .separable import SeparableKernel, diagonalised, is_without_components
@@ -104,7 +105,9 @@ class ExactMeasures:
         is_transpose = isinstance(A, ConvTranspose)
         axes = exact_bases(spec, taps)
         if any(isinstance(basis, Identity) for basis in axes):
-            return cls._of_separable(problem, spec, taps, axes)
+            # Beside other processes, eigenvalue problems by several threads can take twenty times as long.
+            with one_blas_thread():
+                return cls._of_separable(problem, spec, taps, axes)
         B = diagonal_blocks(spec, taps, axes, f"the spectrum of {spec}")
         B = B.conj().swapaxes(-1, -2) if is_transpose else B
         coefficients = _coefficients(problem, TransformBasis.of(spec, axes, taps.dtype, outputs=not is_transpose))
