@@ -248,6 +248,14 @@ def test_gcv_of_other_operators_agrees_with_the_convolution():
     assert damping.discrepancy(matrix, y.ravel(), deviation) == pytest.approx(expected, rel=0.01)
 
 
+def test_gcv_by_bidiagonalisation_finds_no_damping_with_fewer_data_than_unknowns():
+    A = Conv(skewed_blur(5), (40, 40), stride=2, padding="same", padding_mode="symmetric")
+    x = np.random.default_rng(0).standard_normal((40, 40)).cumsum(0).cumsum(1)
+    y = A @ (x / np.abs(x).max()) + 0.003 * np.random.default_rng(1).standard_normal(A.dimsd)
+    with pytest.raises(ValueError, match="cross-validation finds no damping"):
+        damping.gcv(A, y)
+
+
 CHOICES = [damping.gcv, lambda A, y, **options: damping.discrepancy(A, y, 0.3, **options)]
 
 
