@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-# Seconds of pause before each function: OpenBLAS's threads spin for more work, for about 70 ms where it was measured.
+# Seconds of pause before each function: OpenBLAS's threads spin for more work, for about 70 ms where it was measured, those
+# of ONNX Runtime for 35 ms.
 PAUSE = 0.1
 # Seconds of warm-up calls, and of measured calls. After a pause two threads may wake on one core; the scheduler takes some
 # ticks of the system's clock to move one of them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import Any
 
 import numpy as np
@@ -25,12 +25,15 @@ class Workload:
         As in `ConvSpec`.
     parameters : dict
         The other parameters of `ConvSpec`.
+    is_separable : bool
+        Whether the kernel, of one channel, is an outer product of one vector for each axis.
     """
 
     name: str
     input_shape: tuple[int, ...]
     kernel_shape: tuple[int, ...]
     parameters: dict[str, Any] = field(default_factory=dict)
+    is_separable: bool = False
 
     @property
     def spec(self) -> ConvSpec:
@@ -68,7 +71,10 @@ class Problem:
 
     @cached_property
     def kernel(self) -> Array:
-        return self._random(0, self.spec.kernel_shape)
+        if not self.workload.is_separable:
+            return self._random(0, self.spec.kernel_shape)
+        product: Array = reduce(np.multiply.outer, (self._random(0, (taps,)) for taps in self.spec.kernel_shape))
+        return product
 
     @cached_property
     def x(self) -> Array:
@@ -85,6 +91,7 @@ WORKLOADS = (
     Workload("blur 512^2 k7 circular", (512, 512), (7, 7), {**_SAME, "padding_mode": "circular"}),
     Workload("blur 512^2 k7 reflect", (512, 512), (7, 7), {**_SAME, "padding_mode": "reflect"}),
     Workload("blur 1024^2 k15", (1024, 1024), (15, 15), _SAME),
+    Workload("blur 1024^2 k15 separable", (1024, 1024), (15, 15), _SAME, is_separable=True),
     Workload("blur 1024^2 k31", (1024, 1024), (31, 31), _SAME),
     Workload("blur 2048^2 k3", (2048, 2048), (3, 3), _SAME),
     Workload("blur 1024^2 k8 stride 4", (1024, 1024), (8, 8), {"stride": 4, "padding": 2}),

@@ -8,7 +8,7 @@ from convop.bench import peers
 MACHINE = bench.Machine(1.0, 1.0, 1.0, 1)
 
 
-@pytest.mark.parametrize("peer", ["_csr", "_pylops", "_ndimage"])
+@pytest.mark.parametrize("peer", ["csr_matrix", "pylops_convolve", "ndimage"])
 def test_measure_workloads_rejects_a_peer_with_another_result(peer, monkeypatch):
     wrong = lambda problem, *_: (lambda: problem.x * 1.001, None)
     monkeypatch.setattr(peers, peer, wrong)
