@@ -71,6 +71,7 @@ def test_pylops_is_imported_with_the_first_operator():
 # Each optional or heavy dependency, and the files that import it.
 IMPORTERS = {
     "numba": {
+        "bench/rate_loops.py",
         "deconvnet/step_loops.py",
         "engines/kernels/microkernels.py",
         "engines/kernels/butterflies.py",
@@ -78,7 +79,13 @@ IMPORTERS = {
         "threads/fork_join.py",
         "threads/llvm.py",
     },
-    "llvmlite": {"engines/kernels/microkernels.py", "threads/fork_join.py", "threads/llvm.py", "threads/vectors.py"},
+    "llvmlite": {
+        "bench/rate_loops.py",
+        "engines/kernels/microkernels.py",
+        "threads/fork_join.py",
+        "threads/llvm.py",
+        "threads/vectors.py",
+    },
     "threadpoolctl": {"threads/sizes.py"},
     "matplotlib": {"plot.py"},
     "typer": {"cli/arguments.py", "cli/commands.py", "cli/console.py", "cli/networks.py"},

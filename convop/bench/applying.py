@@ -46,9 +46,11 @@ class WorkloadTimes:
     ratios : dict of float
         For every peer, the median over rounds of its time over the time of ``"auto"``.
     share : float
-        Lower bound of the time on this machine, over the time of ``"auto"``.
-    gemm_share : float
-        Rate of multiply-adds over the rate of a large matrix product.
+        Lower bound of the time of a direct evaluation on this machine, over the time of ``"auto"``. It can exceed 1: the
+        engines ``fft`` and ``separable`` need fewer operations, and arrays that stay in the caches need not be copied
+        from and to memory.
+    best_over_auto : float
+        Time of the fastest engine over the time of ``"auto"``: 1 if ``"auto"`` chose the fastest one.
     """
 
     workload: str
@@ -59,7 +61,7 @@ class WorkloadTimes:
     peers: dict[str, float]
     ratios: dict[str, float]
     share: float
-    gemm_share: float
+    best_over_auto: float
 
     @classmethod
     def of_times(
@@ -68,7 +70,6 @@ class WorkloadTimes:
         direction: str,
         times: dict[str, list[float]],
         engines: Mapping[str, Engine],
-        machine: Machine,
         least_seconds: float,
     ) -> WorkloadTimes:
         """Summarise the times of all rounds, in seconds.
@@ -83,8 +84,6 @@ class WorkloadTimes:
             Seconds of each round, by engine and peer.
         engines : mapping of str to Engine
             The engines, among them ``"auto"``; the other keys of `times` are peers.
-        machine : Machine
-            Rates of the machine.
         least_seconds : float
             Lower bound of the time on this machine.
 
@@ -103,7 +102,7 @@ class WorkloadTimes:
             peers={name: median[name] for name in peers},
             ratios={n: statistics.median(b / a for a, b in zip(auto, t, strict=True)) for n, t in peers.items()},
             share=least_seconds / median["auto"],
-            gemm_share=problem.multiplications / median["auto"] / machine.gemm_rate(problem.dtype.itemsize),
+            best_over_auto=min(median[name] for name in engines if name != "auto") / median["auto"],
         )
 
     @property
@@ -174,7 +173,7 @@ def _measure_problem(problem: Problem, machine: Machine, repeats: int) -> Iterat
         times = interleaved_times({n: f for n, f in functions.items() if n not in slow}, repeats)
         # The single time of a slow function stands for all rounds.
         times = {name: [slow[name]] * repeats if name in slow else times[name] for name in functions}
-        yield WorkloadTimes.of_times(problem, direction, times, engines, machine, least)
+        yield WorkloadTimes.of_times(problem, direction, times, engines, least)
 
 
 def _engines_worth_timing(problem: Problem) -> list[str]:

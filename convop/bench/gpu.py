@@ -82,7 +82,7 @@ def measure_gpu(*, quick: bool = False) -> Machine:
     rates = []
     for dtype in ("float64", "float32"):
         a, product = cupy.ones((size, size), dtype), cupy.empty((size, size), dtype)
-        rates.append(size**3 / _time(_take_turns([partial(cupy.matmul, a, a, out=product)])))
+        rates.append(2 * size**3 / _time(_take_turns([partial(cupy.matmul, a, a, out=product)])))
     nbytes = 2**16 if quick else 2**30
     name = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.runtime.getDevice())["name"]
     return Machine(rates[0], rates[1], nbytes / _copy_seconds(nbytes), 0, name.decode())
@@ -173,7 +173,7 @@ def _measure_problems(problems: list[_Problem], machine: Machine, repeats: int) 
     names = [name for name in usable() if name != "csr" or spec.nnz <= _MAX_ENTRIES]
     engines = {name: make(name, spec, first.kernel) for name in ("auto", *names)}
     pairs = [gpu_peers(problem) for problem in problems]
-    arithmetic = first.multiplications / machine.gemm_rate(first.dtype.itemsize)
+    arithmetic = 2 * first.multiplications / machine.peak(first.dtype.itemsize)
     least = max(_copy_seconds(first.vector_nbytes), arithmetic)
     for side, direction in enumerate(("forward", "adjoint")):
         functions: dict[str, list[Callable[[], Any]]] = {
@@ -184,7 +184,7 @@ def _measure_problems(problems: list[_Problem], machine: Machine, repeats: int) 
                 functions[name] = known
         check_agreement(first, {name: sets[0] for name, sets in functions.items()})
         times = _interleaved_times({name: _take_turns(sets) for name, sets in functions.items()}, repeats)
-        yield WorkloadTimes.of_times(first, direction, times, engines, machine, least)
+        yield WorkloadTimes.of_times(first, direction, times, engines, least)
 
 
 def _product(engine: Any, direction: str, problem: _Problem) -> Callable[[], Any]:

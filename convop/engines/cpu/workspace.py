@@ -18,7 +18,7 @@ _KEPT = 2**24
 _kept = local()
 
 
-def _aligned(size: int, dtype: np.dtype[Any]) -> Array:
+def aligned(size: int, dtype: np.dtype[Any]) -> Array:
     """Returns an array that begins with a cache line: vectors across two lines take up to twice the time."""
     array = np.empty(size + _LINE // dtype.itemsize, dtype)
     begin = -array.ctypes.data % _LINE // dtype.itemsize
@@ -53,7 +53,7 @@ def scratch(name: str, size: int, dtype: np.dtype[Any], *, threads: int = 1) -> 
     if array is None or len(array) < size:
         if size * dtype.itemsize > _KEPT:
             memory.require(size * dtype.itemsize, "the planes of a block of the extended input")
-        array = _aligned(size, dtype)
+        array = aligned(size, dtype)
         # When many threads call at once, each call gets few workers.
         if array.nbytes <= (threads * _KEPT if current_thread() is main_thread() else _KEPT):
             setattr(_kept, key, array)
