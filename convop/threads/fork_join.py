@@ -217,7 +217,8 @@ def fork_join(typingctx, workers, function, arguments):
         workers_value, _, values = args
         compiled = function.dispatcher.get_compile_result(called)
         context.add_linking_libs([compiled.library])
-        values = _borrowed(context, builder, arguments, values)
+        if context.enable_nrt:  # kernels that allocate no arrays count no references
+            values = _borrowed(context, builder, arguments, values)
         posted = ir.LiteralStructType([values.type, _INT])
         job = _emit_job(context, builder, called, compiled, posted)
         shared = cgutils.alloca_once(builder, posted)

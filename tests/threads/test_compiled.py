@@ -2,6 +2,7 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,13 +100,71 @@ def test_kernels_of_several_vector_widths_are_kept_side_by_side(tmp_path, monkey
         assert run(APPLY, tmp_path) == ["21", hits]
 
 
+def test_functions_that_a_kernel_calls_are_compiled_only_as_its_part(tmp_path):
+    """Numba would optimise each of them, generate its machine code and keep it in a file of its own."""
+    (tmp_path / "loop.py").write_text(LOOP)
+    write_tile(tmp_path, 2, 1)
+    assert run(APPLY, tmp_path) == ["21", "0"]
+    assert {path.name.split("-")[0] for path in tmp_path.rglob("*.nbi")} == {"loop.apply"}
+
+
+LOGGED = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
+from loop import apply
+print(apply(10), apply(10))
+"""
+
+
+def test_compilation_is_logged_but_not_loading_from_disk(tmp_path):
+    (tmp_path / "loop.py").write_text(LOOP)
+    write_tile(tmp_path, 2, 1)
+    *messages, first, second = run(LOGGED, tmp_path)
+    assert (first, second) == ("21", "21")
+    begin, end = " ".join(messages).removeprefix("INFO").split("INFO")
+    assert begin.split() == ["convop.threads.compiled", "compiling", "loop.apply"]
+    assert re.fullmatch(r" convop.threads.compiled compiled loop.apply in \d+\.\d s", end)
+    assert run(LOGGED, tmp_path) == ["21", "21"]
+
+
+@compiled.allocating_kernel
+def _reciprocal(x):
+    if x == 0:
+        raise ValueError("x is zero")
+    return np.full(1, 1 / x)[0]
+
+
+@compiled.inner_kernel
+def _checked(x):
+    if x < 0:
+        raise ValueError("x is negative")
+    return x
+
+
+@compiled.allocating_kernel
+def _twice_the_reciprocal(x):
+    return 2 * _reciprocal(_checked(x))
+
+
+def test_kernel_is_called_by_another_kernel_and_from_python():
+    assert _twice_the_reciprocal(4.0) == 0.5
+    assert _reciprocal(4.0) == 0.25
+    assert _twice_the_reciprocal(8.0) == 0.25
+
+
+@pytest.mark.parametrize(("x", "message"), [(0.0, "x is zero"), (-1.0, "x is negative")])
+def test_exception_of_a_called_function_reaches_the_caller_of_the_kernel(x, message):
+    with pytest.raises(ValueError, match=message):
+        _twice_the_reciprocal(x)
+
+
 PRODUCT = """
 import numpy as np
 from convop.engines.cpu.direct import DirectEngine
 from convop.geometry.spec import ConvSpec
-from convop.engines.kernels.direct import correlate
+from convop.engines.kernels.direct import correlate_in_place
 y = DirectEngine(ConvSpec(20, 2), np.array([1.0, 10.0])).forward(np.ones(20))
-print(*sorted(set(y.tolist())), sum(correlate.stats.cache_hits.values()))
+print(*sorted(set(y.tolist())), sum(correlate_in_place.stats.cache_hits.values()))
 """
 
 
