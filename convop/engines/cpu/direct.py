@@ -50,9 +50,9 @@ class DirectGeometry(CompiledGeometry):
         )
 
     def loop(self) -> Any:
-        from ..kernels.direct import correlate
+        from ..kernels.direct import correlate, correlate_in_place
 
-        return correlate
+        return correlate_in_place if self.cut.writes_in_place else correlate
 
     def record(self, kernel: Array) -> DirectPlan:
         weights = real_weights(grouped_kernel(self.plan.spec, kernel, self.plan.adjoint))
@@ -64,7 +64,6 @@ class DirectGeometry(CompiledGeometry):
             out_plane_stride=self.cut.out_plane_stride,
             run_kind=int(self.cut.run_kind),
             reads_in_place=self.cut.reads_in_place,
-            writes_in_place=self.cut.writes_in_place,
             taps=tap_table([self.correlations], [weights], self.real),
             pairs=pair_table([self.correlations], [weights], self.real),
             distance=self.correlations.distance,

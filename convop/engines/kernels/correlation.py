@@ -22,7 +22,7 @@ _WIDE_PAIR, _NARROW_PAIR = PAIR_VECTORS
 _INDEX, _BLOCK = int(RunKind.INDEX), int(RunKind.BLOCK)
 
 
-@inner_kernel
+@inlined
 def _next_tile(j, length, wide, narrow):
     """Returns where the next tile of a run begins, and whether it is a wide one."""
     left = length - j

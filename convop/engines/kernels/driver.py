@@ -36,7 +36,7 @@ def block_loop(process: Callable[..., None]) -> Any:
             body(block_of(item, plan.tiling), plan, operands.source, operands.target, own)
             item = atomic_fetch_add(counter)
 
-    return uncached_kernel(loop, f"{process.__module__}_loop")
+    return uncached_kernel(loop, f"{process.__module__}_{process.__name__}_loop")
 
 
 @inlined

@@ -205,7 +205,7 @@ class Rows(NamedTuple):
 
 
 class DirectPlan(NamedTuple):
-    """What `direct.correlate` does to one direction of a convolution."""
+    """What `direct.correlate` and `direct.correlate_in_place` do to one direction of a convolution."""
 
     tiling: Tiling
     reading: Reading
@@ -214,7 +214,6 @@ class DirectPlan(NamedTuple):
     out_plane_stride: int  # elements from plane to plane of results, which have the rows of `layout`
     run_kind: int  # a `RunKind`
     reads_in_place: bool  # planes lie in the source as they would in a workspace
-    writes_in_place: bool  # results go to the target without a workspace
     taps: TapTable
     pairs: PairTable
     distance: int  # as in `Correlation`
