@@ -1,1 +1,1 @@
-"""Applications behind the commands, callable from Python: the demonstration and deblurring."""
+"""Applications behind the commands, callable from Python: the demonstration, deblurring and compiling all kernels."""

@@ -1,8 +1,9 @@
-"""The commands ``demo``, ``matrix``, ``info``, ``dottest``, ``deblur`` and ``bench``."""
+"""The commands ``demo``, ``matrix``, ``info``, ``dottest``, ``deblur``, ``bench`` and ``warm-up``."""
 
 from __future__ import annotations
 
 import json
+import time
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -298,6 +299,20 @@ def bench(
         wide = Console(width=max(console.width, 200)) if results.applying else console
         for table in benchmarks.tables(results):
             wide.print(table)
+
+
+@app.command("warm-up")
+def warm_up() -> None:
+    """Compile all kernels of the CPU and keep them on disk, on all cores: for images of containers."""
+    from ..apps import warm_up as warming
+    from ..arrays.progress import step_bar
+
+    start = time.perf_counter()
+    with one_line_errors():
+        folder = warming.cache_folder()  # an error must not follow a bar
+        with step_bar("groups of kernels", len(warming.JOBS)) as update:
+            warming.warm_up(update)
+    typer.echo(f"{folder}: all kernels, {time.perf_counter() - start:.1f} s")
 
 
 def _join(shape: tuple[int, ...]) -> str:

@@ -155,6 +155,6 @@ def test_bench_calibrate_writes_costs(tmp_path, benchmarks_without_pauses):
 
 def test_version_and_help():
     assert run("--version").stdout.startswith("convop 0.")
-    for command in ("demo", "matrix", "info", "dottest", "bench"):
+    for command in ("demo", "matrix", "info", "dottest", "bench", "warm-up"):
         assert command in run("--help").stdout
         assert run(command, "--help").exit_code == 0
