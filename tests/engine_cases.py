@@ -12,7 +12,7 @@ ENGINES = [
     pytest.param(name, marks=[pytest.mark.torch] if name == "torch" else []) for name in convop.engines.available()
 ]
 # Sums of products of small integers are exact unless the values pass through a transform or a decomposition.
-INEXACT = {"fft", "separable"}
+INEXACT = {"fft", "separable", "winograd"}
 TRANSFORM_KINDS = ("all axes", "first axis")
 
 # Sizes with several blocks along both ends of the axes, remainders of every kind, and rows both longer and shorter than
@@ -64,6 +64,12 @@ def with_transforms(*kinds, tuning=None):
     return replace(tuning or Tuning.packaged(), transform_kinds=kinds)
 
 
+def with_results(results):
+    """Returns a tuning whose winograd engine computes so many results by a transform."""
+    tuning = Tuning.packaged()
+    return replace(tuning, winograd=replace(tuning.winograd, results=(results,)))
+
+
 def many_blocks():
     """Returns a tuning that cuts planes into blocks far smaller than usual."""
     tuning, tiny = Tuning.packaged(), 2**14
@@ -72,6 +78,7 @@ def many_blocks():
         direct=replace(tuning.direct, cache_bytes=tiny, streamed_bytes=tiny),
         columns=replace(tuning.columns, lengths=(16,), cuts=(3,), least_width=3),
         sweeps=replace(tuning.sweeps, cuts=(3,), least_width=3),
+        winograd=replace(tuning.winograd, tile_rows=(2,), cuts=(3,), least_width=1),
         # With these costs, more blocks are always cheaper.
         transforms=replace(tuning.transforms, block=-1.0, byte=0.0, product=0.0, cuts=(1, 2, 3), least_points=1),
         im2col=replace(tuning.im2col, panel_bytes=tiny),

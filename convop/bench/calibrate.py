@@ -14,7 +14,7 @@ import scipy.optimize
 
 from ..engines import make
 from ..engines.choose import candidates
-from ..engines.costs import amounts, costs_file, seconds_per_unit
+from ..engines.costs import AMOUNTS, amounts, costs_file, seconds_per_unit
 from ..engines.cpu.tuning import packaged_constants
 from ..files import atomic_write
 from .timing import interleaved_times, medians
@@ -88,7 +88,7 @@ def fit_costs(
             for (name, adjoint), seconds in _time_engines(problem, names, repeats).items():
                 work = amounts(name, problem.spec, problem.dtype, adjoint=adjoint)
                 measured.setdefault((name, dtype), []).append((work, seconds))
-    fitted: dict[str, dict[str, dict[str, float]]] = {name: {} for name in ("csr", "direct", "fft", "gemm", "torch")}
+    fitted: dict[str, dict[str, dict[str, float]]] = {name: {} for name in AMOUNTS}
     errors: dict[str, dict[str, float]] = {}
     for (name, dtype), rows in measured.items():
         units, error = _fit_units(rows)

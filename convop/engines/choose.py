@@ -18,11 +18,12 @@ from .cpu.csr import CsrEngine
 from .cpu.direct import DirectEngine
 from .cpu.fft import FftEngine, cheapest_transforms
 from .cpu.fft_filter import FftFilter
-from .cpu.filters import CsrFilter, DirectFilter, Filter, GemmFilter, SeparableFilter
+from .cpu.filters import CsrFilter, DirectFilter, Filter, GemmFilter, SeparableFilter, WinogradFilter
 from .cpu.gemm import GemmEngine
 from .cpu.separable import SeparableEngine, is_low_rank
 from .cpu.transforms import TransformLengths
 from .cpu.tuning import Tuning
+from .cpu.winograd import WinogradEngine
 from .protocol import Engine
 from .selection import AUTOMATIC, Selector, torch_engine
 
@@ -33,6 +34,9 @@ _TINY = 2**14
 _MATRIX_ENTRIES = 2**20
 # PyTorch is a candidate for float32 with at least this number of channels on both sides of a group.
 _MANY_CHANNELS = 8
+# Short transforms along the first axis are a candidate from this number of channels on both sides of a group on: with fewer,
+# they take longer than what they save.
+_SEVERAL_CHANNELS = 4
 # The fft engine's rounding errors are relative to the largest result, and NaN spreads over all: it has to take at most
 # this share of the time of engines that round each result by itself.
 _FFT_SHARE = 0.9
@@ -58,6 +62,7 @@ _FILTERS: dict[str, Callable[[ConvSpec, Array], Filter]] = {
     "gemm": GemmFilter,
     "separable": SeparableFilter,
     "torch": _torch_filter,
+    "winograd": WinogradFilter,
 }
 
 
@@ -83,6 +88,7 @@ _CPU = _CpuSelector(
         "gemm": GemmEngine,
         "separable": SeparableEngine,
         "torch": torch_engine,
+        "winograd": WinogradEngine,
     },
     "engine",
     rest={"gemm": _BLAS_SPIN},
@@ -207,6 +213,9 @@ def candidates(spec: ConvSpec, dtype: np.dtype[Any]) -> list[str]:
         names.remove("csr")
     if "torch" in names and (dtype.char not in "fF" or min(spec.c_in, spec.c_out) // spec.groups < _MANY_CHANNELS):
         names.remove("torch")
+    first, fewest = spec.axes[0], min(spec.c_in, spec.c_out) // spec.groups
+    if spec.ndim == 1 or first.extent <= first.stride or fewest < _SEVERAL_CHANNELS:
+        names.remove("winograd")
     # Transformed kernels: a complex spectrum for each pair of channels.
     spectra = spec.c_out * (spec.c_in // spec.groups) * math.prod(axis.outputs + axis.extent for axis in spec.axes)
     free = memory.available()

@@ -21,6 +21,7 @@ from .cpu.components import component_count, real_dtype
 from .cpu.fft import cheapest_transforms
 from .cpu.gemm import is_pointwise
 from .cpu.tuning import PACKAGED, Tuning
+from .cpu.winograd import winograd_cut
 
 
 def costs_file() -> Path:
@@ -81,6 +82,10 @@ def _fft(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float
     return {"call": 1, kind: spec.groups * found.nanoseconds}
 
 
+def _winograd(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float]:
+    return {"call": 1, "predicted": spec.groups * winograd_cut(spec, adjoint, dtype, Tuning.packaged()).nanoseconds}
+
+
 def _csr(spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> dict[str, float]:
     del adjoint
     return {"call": 1, "entries": component_count(dtype) * spec.nnz}
@@ -125,7 +130,7 @@ def sweeps_seconds(spec: ConvSpec, rank: int, dtype: np.dtype[Any]) -> float:
     return total
 
 
-AMOUNTS = {"csr": _csr, "direct": _direct, "fft": _fft, "gemm": _gemm, "torch": _torch}
+AMOUNTS = {"csr": _csr, "direct": _direct, "fft": _fft, "gemm": _gemm, "torch": _torch, "winograd": _winograd}
 
 
 def amounts(name: str, spec: ConvSpec, dtype: np.dtype[Any], *, adjoint: bool) -> dict[str, float]:

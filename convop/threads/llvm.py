@@ -10,6 +10,7 @@ from typing import Any
 
 from llvmlite import ir
 from numba import types
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 _INT = ir.IntType(64)
@@ -43,5 +44,37 @@ def atomic_fetch_add(typingctx, counter):
     def emit(context, builder, signature, args):
         (counter,) = arrays_of(context, builder, signature, args)
         return builder.atomic_rmw("add", counter.data, integer_constant(1), "monotonic")
+
+    return signature, emit
+
+
+@intrinsic
+def copy_elements(typingctx, source, source_at, source_step, target, target_at, target_step, count):
+    """Copies ``source[source_at + i*source_step]`` to ``target[target_at + i*target_step]`` for ``0 <= i < count``.
+
+    The arrays do not overlap. Neighbours are copied by the C library, as a loop that LLVM vectorises takes the last elements,
+    up to 31, one by one. Other steps save what Numba spends on negative indices.
+    """
+    integer = types.int64
+    signature = types.void(source, integer, integer, target, integer, integer, integer)
+
+    def emit(context, builder, signature, args):
+        source, source_at, source_step, target, target_at, target_step, count = arrays_of(
+            context, builder, signature, args
+        )
+        start, to = builder.gep(source.data, [source_at]), builder.gep(target.data, [target_at])
+        one = integer_constant(1)
+        neighbours = builder.and_(
+            builder.icmp_signed("==", source_step, one), builder.icmp_signed("==", target_step, one)
+        )
+        some = builder.icmp_signed(">", count, integer_constant(0))
+        with builder.if_then(some), builder.if_else(neighbours) as (then, otherwise):
+            with then:
+                itemsize = context.get_abi_sizeof(source.data.type.pointee)
+                cgutils.raw_memcpy(builder, to, start, count, itemsize)
+            with otherwise, cgutils.for_range(builder, count) as loop:
+                value = builder.load(builder.gep(start, [builder.mul(loop.index, source_step)]))
+                builder.store(value, builder.gep(to, [builder.mul(loop.index, target_step)]))
+        return context.get_dummy_value()
 
     return signature, emit

@@ -148,7 +148,7 @@ def test_bench_calibrate_writes_costs(tmp_path, benchmarks_without_pauses):
     path = tmp_path / "costs.json"
     result = run("bench", "--quick", "--repeats", "1", "--calibrate", "-o", str(path))
     assert result.stdout.strip() == str(path)
-    assert set(json.loads(path.read_text())["seconds"]) == {"csr", "direct", "fft", "gemm", "torch"}
+    assert set(json.loads(path.read_text())["seconds"]) == {"csr", "direct", "fft", "gemm", "torch", "winograd"}
     assert "output is for --calibrate" in error_line("bench", "-o", str(path))
     assert "must be a .json file" in error_line("bench", "--calibrate", "-o", str(tmp_path))
 

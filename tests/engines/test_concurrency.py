@@ -11,7 +11,7 @@ from engine_cases import assert_close
 from convop import Conv
 
 
-@pytest.mark.parametrize("name", ["direct", "fft", "gemm", "separable"])
+@pytest.mark.parametrize("name", ["direct", "fft", "gemm", "separable", "winograd"])
 def test_operator_applies_in_eight_threads_at_once(name):
     K = np.random.default_rng(0).standard_normal((5, 5))
     A = Conv(K, (300, 200), padding=2, padding_mode="circular", engine=name)
@@ -36,7 +36,7 @@ def test_operator_applies_in_eight_threads_at_once(name):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-@pytest.mark.parametrize("name", ["direct", "fft", "separable"])
+@pytest.mark.parametrize("name", ["direct", "fft", "separable", "winograd"])
 def test_operator_applies_in_a_forked_child(name):
     A = Conv(np.random.default_rng(0).standard_normal((9, 9)), (400, 400), padding=4, engine=name)
     x = np.ones(160000)

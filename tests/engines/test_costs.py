@@ -27,7 +27,7 @@ def test_seconds_per_unit_come_from_the_users_file_if_it_is_sound(tmp_path, own_
         own_costs.write_text(text)
         costs.seconds_per_unit.cache_clear()
         assert costs.seconds_per_unit() == packaged
-    own_costs.write_text('{"seconds": {"csr": {}, "direct": {}, "fft": {}, "gemm": {}, "torch": {}}}')
+    own_costs.write_text('{"seconds": {"csr": {}, "direct": {}, "fft": {}, "gemm": {}, "torch": {}, "winograd": {}}}')
     costs.seconds_per_unit.cache_clear()
     assert costs.seconds_per_unit()["fft"] == {}
 
@@ -35,7 +35,7 @@ def test_seconds_per_unit_come_from_the_users_file_if_it_is_sound(tmp_path, own_
 @given(case=strategies.cases())
 def test_every_kind_of_work_has_a_cost(case):
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
-    for name in ("csr", "direct", "fft", "gemm"):
+    for name in ("csr", "direct", "fft", "gemm", "winograd"):
         assert 0 <= costs.predicted(name, spec, case.kernel.dtype) < 1
     single = np.dtype("float32")
     assert 0 <= costs.predicted("torch", spec, single) < 1

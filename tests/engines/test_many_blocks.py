@@ -15,6 +15,7 @@ from convop.engines.cpu.fft_filter import FftFilter
 from convop.engines.cpu.filters import DirectFilter, GemmFilter
 from convop.engines.cpu.gemm import GemmEngine
 from convop.engines.cpu.separable import SeparableEngine
+from convop.engines.cpu.winograd import WinogradEngine
 from convop.threads import sizes
 
 TUNING = many_blocks()
@@ -22,6 +23,7 @@ ENGINES = [
     (DirectEngine, TUNING),
     (GemmEngine, TUNING),
     (SeparableEngine, TUNING),
+    (WinogradEngine, TUNING),
     *((FftEngine, with_transforms(kind, tuning=TUNING)) for kind in TRANSFORM_KINDS),
 ]
 

@@ -117,7 +117,7 @@ def test_nan_and_infinity_stay_where_the_kernel_reads_them(name, mode):
         assert_array_equal(np.isfinite(engine.adjoint(y)), np.isfinite(matrix.T @ y))
 
 
-@pytest.mark.parametrize("name", ["direct", "gemm", "fft", "separable"])
+@pytest.mark.parametrize("name", ["direct", "gemm", "fft", "separable", "winograd"])
 def test_kernels_of_one_spec_share_geometries(name):
     A = Conv(np.ones((3, 3)), (40, 40), padding=1, engine=name)
     A @ np.ones(1600)

@@ -4,10 +4,11 @@ import re
 import threading
 
 import numpy as np
+import pytest
 from llvmlite import ir
 from numba import njit
 
-from convop.threads.llvm import atomic_fetch_add, integer_constant
+from convop.threads.llvm import atomic_fetch_add, copy_elements, integer_constant
 
 
 @njit(nogil=True)
@@ -58,3 +59,20 @@ def test_atomic_fetch_add_is_one_instruction():
 def test_integer_constant_has_64_bits():
     assert str(integer_constant(-3)) == "i64 -3"
     assert integer_constant(2**40).type == ir.IntType(64)
+
+
+@njit
+def copy(source, source_at, source_step, target, target_at, target_step, count):
+    copy_elements(source, source_at, source_step, target, target_at, target_step, count)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("steps", [(1, 1), (3, 1), (1, 2), (2, 5)])
+@pytest.mark.parametrize("count", [-1, 0, 1, 2, 7, 31, 64])
+def test_copy_elements_copies_so_many_and_nothing_else(dtype, steps, count):
+    source, target = np.arange(400, dtype=dtype), np.full(400, -1, dtype)
+    expected = target.copy()
+    for i in range(count):
+        expected[11 + i * steps[1]] = source[7 + i * steps[0]]
+    copy(source, 7, steps[0], target, 11, steps[1], count)
+    np.testing.assert_array_equal(target, expected)

@@ -25,7 +25,7 @@ from ...geometry.spec import ConvSpec
 from ..kernels.records import ColumnPlan, TapTable
 from ..kernels.tiles import plane_runs, tile_elements, tile_vectors
 from .components import grouped_kernel
-from .packing import concatenated
+from .packing import ColumnEntries, concatenated
 from .planes import CompiledGeometry
 from .polyphase import PhaseTaps
 from .tiling import tiled
@@ -153,28 +153,6 @@ def _twiddles(length: int) -> Array:
     return np.concatenate(factors).view(float)
 
 
-@dataclass(frozen=True)
-class _Entries:
-    """Taps of an output phase that differ along the first axis alone: one entry, with a weight for each frequency.
-
-    Attributes
-    ----------
-    of_tap : ndarray of int
-        The entry of each tap.
-    taps : PhaseTaps
-        A tap of each entry, for where it reads along the other axes.
-    """
-
-    of_tap: Array
-    taps: PhaseTaps
-
-    @classmethod
-    def of(cls, taps: PhaseTaps) -> _Entries:
-        keys = np.column_stack([taps.phase, taps.shift[:, 1:]])
-        _, first, of_tap = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-        return cls(of_tap.reshape(-1), PhaseTaps(taps.number[first], taps.shift[first], taps.phase[first]))
-
-
 class ColumnGeometry(CompiledGeometry):
     """The blocks of a direction, its tap offsets, and the frequencies of its transforms.
 
@@ -200,7 +178,7 @@ class ColumnGeometry(CompiledGeometry):
             2 * self.read * plan.read_phases * self.plane_stride,
             2 * self.written * self.plane_stride,
         )
-        self.entries = [_Entries.of(taps) for taps in self.phases]
+        self.entries = [ColumnEntries.of(taps, cut.length) for taps in self.phases]
         self.offsets = [self._offsets(entries.taps) for entries in self.entries]
         # Complex planes by twos: four real planes share what they read.
         self.runs = plane_runs(2 * self.written)

@@ -32,6 +32,7 @@ from .planes import BlockGeometry, Geometry, call_kernel
 from .separable import SeparableEngine
 from .tiling import tap_offsets, whole_run_tiling
 from .tuning import Tuning
+from .winograd import WinogradEngine
 from .workspace import scratch
 
 
@@ -282,6 +283,15 @@ class SeparableFilter(DirectFilter):
 
     def _engine(self, spec: ConvSpec, kernel: Array) -> Engine:
         return SeparableEngine(spec, kernel, self._tuning)
+
+
+class WinogradFilter(DirectFilter):
+    """Forward by short transforms of each kernel; the adjoint sums products directly."""
+
+    name = "winograd"
+
+    def _engine(self, spec: ConvSpec, kernel: Array) -> Engine:
+        return WinogradEngine(spec, kernel, self._tuning)
 
 
 class GemmFilter(PlaneFilter):

@@ -21,7 +21,7 @@ def concatenated(arrays: list[Array], dtype: Any) -> tuple[Array, Array]:
     return at, np.concatenate([a.ravel() for a in arrays]).astype(dtype, copy=False)
 
 
-def _packed(matrix: Array, runs: list[int]) -> Array:
+def packed(matrix: Array, runs: list[int]) -> Array:
     """Returns weights ``(planes, entries)`` by run of planes, entry, and plane of the run."""
     ends = np.cumsum(runs)
     return np.concatenate([rows.T.ravel() for rows in np.split(matrix, ends[:-1])])
@@ -66,6 +66,33 @@ class _Pairs:
     def weights(self, entries: Array) -> Array:
         """Returns weights in the order of the entries."""
         return np.concatenate([entries[self.first], entries[self.shared.ravel()], entries[self.last]])
+
+
+@dataclass(frozen=True)
+class ColumnEntries:
+    """Taps of an output phase that a transform along the first axis joins to one entry, with a weight for each value.
+
+    Attributes
+    ----------
+    of_tap : ndarray of int
+        The entry of each tap.
+    within : ndarray of int
+        The shift of each tap along the first axis, within its entry.
+    taps : PhaseTaps
+        Where each entry reads: shifts along the first axis count transforms.
+    """
+
+    of_tap: Ints
+    within: Ints
+    taps: PhaseTaps
+
+    @classmethod
+    def of(cls, taps: PhaseTaps, span: int) -> ColumnEntries:
+        """Returns the entries for transforms that take `span` shifts along the first axis."""
+        transform, within = np.divmod(taps.shift[:, 0], span)
+        keys = np.column_stack([taps.phase, transform, taps.shift[:, 1:]])
+        unique, first, of_tap = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+        return cls(of_tap.reshape(-1), within, PhaseTaps(taps.number[first], unique[:, 1:], unique[:, 0]))
 
 
 def pair_distance(axis: Axis, output_size: int, phases: list[PhaseTaps]) -> int:
@@ -115,7 +142,7 @@ class CorrelationPhases:
 
     def weights(self, group: Array) -> list[Array]:
         """Returns the weights of every phase from the taps of a group, ``(written, read, taps)``."""
-        return [_packed(matrix, self.runs) for matrix in self._matrices(group)]
+        return [packed(matrix, self.runs) for matrix in self._matrices(group)]
 
     def pair_weights(self, group: Array) -> list[Array]:
         """Returns the weights of every phase for pairs of results."""

@@ -15,7 +15,7 @@ from ..kernels.tiles import Tile
 from .planes import Geometry
 from .polyphase import PhaseTaps, Plan
 from .tuning import Tuning, cheapest
-from .workspace import padded
+from .workspace import padded, row_length
 
 
 def tiled(length: int, tile: Tile, narrow_time: float) -> float:
@@ -117,7 +117,8 @@ class DirectTiling:
         if row_share < run_share:
             run_kind, writes = RunKind.INDEX if paired else RunKind.BLOCK, gapless and not paired
         elif not reads:
-            row = padded(row + tile.wide, itemsize)
+            # A narrow tile may write beyond a shorter row, but not over the next one, which may be done before.
+            row = row_length(max(row, tile.narrow), itemsize)
         plane = (outer + first.halo) * plan.rows_per_index * row + tile.wide
         out = outer * plan.rows_per_index * row + tile.wide
         return cls(

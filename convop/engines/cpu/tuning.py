@@ -62,6 +62,22 @@ class SweepTuning:
 
 
 @dataclass(frozen=True)
+class WinogradTuning:
+    """Blocks of short transforms along the first axis, and which transforms."""
+
+    multiply: float  # to multiply and add
+    move: float  # to read or write an element
+    weight: float  # to read a weight again for another block
+    row: float  # nanoseconds of a row that is read or written
+    held_bytes: int  # of the values and sums of a block that the caches of a core and its neighbours hold
+    workers: int  # the number of blocks is rounded up to a multiple of this
+    results: tuple[int, ...]  # of a transform that are tried
+    tile_rows: tuple[int, ...]  # rows of tiles of a block that are tried
+    cuts: tuple[int, ...]  # blocks along the last axis that are tried
+    least_width: int  # columns of a block
+
+
+@dataclass(frozen=True)
 class TransformTuning:
     """Blocks of transforms along all axes by scipy.fft."""
 
@@ -105,6 +121,7 @@ class Tuning:
     direct: DirectTuning
     columns: ColumnTuning
     sweeps: SweepTuning
+    winograd: WinogradTuning
     transforms: TransformTuning
     im2col: Im2colTuning
     gradient: GradientTuning
@@ -129,6 +146,7 @@ _SECTIONS: dict[str, type] = {
     "direct": DirectTuning,
     "columns": ColumnTuning,
     "sweeps": SweepTuning,
+    "winograd": WinogradTuning,
     "transforms": TransformTuning,
     "im2col": Im2colTuning,
     "gradient": GradientTuning,

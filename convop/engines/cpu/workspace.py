@@ -12,6 +12,8 @@ from ...arrays.backend import Array
 
 # Bytes of a cache line.
 _LINE = 64
+# Lines of a row from which on one more costs little.
+_LONG = 16
 # Larger workspaces are freed with the product that took them.
 _KEPT = 2**24
 
@@ -64,6 +66,15 @@ def per_thread(name: str, threads: int, size: int, dtype: np.dtype[Any]) -> Arra
     """Returns a workspace of at least `size` elements for each of some threads, as rows of an array."""
     stride = padded(size, dtype.itemsize)
     return scratch(name, threads * stride, dtype, threads=threads).reshape(threads, stride)
+
+
+def row_length(elements: int, itemsize: int) -> int:
+    """Returns the elements of the fewest cache lines that hold a row; an odd number of lines where it costs little.
+
+    Up to 16 short rows fall into different cache sets in any case, and planes have an odd number of lines.
+    """
+    lines = -(-elements * itemsize // _LINE)
+    return (lines | 1 if lines >= _LONG else lines) * _LINE // itemsize
 
 
 def padded(elements: int, itemsize: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...threads.compiled import inner_kernel, kernel
+from ...threads.llvm import copy_elements
 from .records import Block
 
 
@@ -57,35 +58,26 @@ def _gather_plane(source, base, reading, phases, block, plane, layout):
     first, stop = reading.first[phase], reading.stop[phase]
     left = min(max(first - column, 0), width)
     right = max(left, min(stop - column, width))
+    count = right - left
     components = reading.components
     stride = reading.step * components
     edges, rows = reading.edges[phase], reading.rows[lead]
     start = (reading.start[phase] + (column + left) * reading.step) * components
     first_row = block.outer * layout.rows_per_index
     for r in range(block.outer_count * layout.rows_per_index):
-        row = plane[r * layout.row_stride : r * layout.row_stride + width]
+        to = r * layout.row_stride
         at = rows[first_row + r]
         if at < 0:
-            row[:] = 0
+            plane[to : to + width] = 0
             continue
         at = base + at * components
         for c in range(left):
             element = edges[column + c]
-            row[c] = source[at + element * components] if element >= 0 else 0
-        interior = row[left:right]
-        n = len(interior)
-        if n:
-            begin = at + start
-            if stride == 1:
-                run = source[begin : begin + n]
-                for c in range(n):
-                    interior[c] = run[c]
-            else:
-                for c in range(n):
-                    interior[c] = source[begin + c * stride]
+            plane[to + c] = source[at + element * components] if element >= 0 else 0
+        copy_elements(source, at + start, stride, plane, to + left, 1, count)
         for c in range(right, width):
             element = edges[column + c - stop + first]
-            row[c] = source[at + element * components] if element >= 0 else 0
+            plane[to + c] = source[at + element * components] if element >= 0 else 0
 
 
 @kernel
@@ -96,6 +88,12 @@ def scatter(planes, layout, phase_number, writing, target, block):
     rows, offsets = writing.rows[lead], layout.row_offsets
     values, halo_rows, halo_columns = target.values, target.halo_rows, target.halo_columns
     halo_lines = (halo_columns.shape[1] > 0) * components
+    column, width = block.column, block.column_count
+    first, stop = writing.first[phase], writing.stop[phase]
+    left = min(max(first - column, 0), width)
+    right = max(left, min(stop - column, width))
+    stride = writing.step * components
+    start = (writing.start[phase] + (column + left) * writing.step) * components
     plane = 0
     for c in range(writing.channels):
         channel = block.stack * writing.channels + c
@@ -110,44 +108,28 @@ def scatter(planes, layout, phase_number, writing, target, block):
                         continue
                     at = plane * layout.plane_stride
                     at += (i * layout.rows_per_index + offsets[k]) * layout.row_stride
-                    results = planes[at : at + block.column_count]
-                    halo = halo_columns[(halo_row + row) * halo_lines + component * (halo_lines > 0)]
                     if row < writing.row_count:
                         to = base + row * row_size * components
-                        _scatter_row(results, values, to, writing, phase, block.column, halo)
+                        copy_elements(planes, at + left, 1, values, to + start, stride, right - left)
                     else:
                         to = halo_base + (row - writing.row_count) * row_size * components
-                        _scatter_row(results, halo_rows, to, writing, phase, block.column, halo)
+                        copy_elements(planes, at + left, 1, halo_rows, to + start, stride, right - left)
+                    if right - left < width:
+                        halo = halo_columns[(halo_row + row) * halo_lines + component * (halo_lines > 0)]
+                        _scatter_edges(planes, at, halo, writing.slots[phase], column, width, left, right, stop - first)
             plane += 1
 
 
 @inner_kernel
-def _scatter_row(row, values, at, writing, phase, column, halo):
-    width = len(row)
-    first, stop = writing.first[phase], writing.stop[phase]
-    left = min(max(first - column, 0), width)
-    right = max(left, min(stop - column, width))
-    stride = writing.step * writing.components
-    slots = writing.slots[phase]
+def _scatter_edges(planes, at, halo, slots, column, width, left, right, interior):
     for c in range(left):
         slot = slots[column + c]
         if slot >= 0:
-            halo[slot] = row[c]
-    interior = row[left:right]
-    n = len(interior)
-    if n:
-        begin = at + (writing.start[phase] + (column + left) * writing.step) * writing.components
-        if stride == 1:
-            run = values[begin : begin + n]
-            for c in range(n):
-                run[c] = interior[c]
-        else:
-            for c in range(n):
-                values[begin + c * stride] = interior[c]
+            halo[slot] = planes[at + c]
     for c in range(right, width):
-        slot = slots[column + c - stop + first]
+        slot = slots[column + c - interior]
         if slot >= 0:
-            halo[slot] = row[c]
+            halo[slot] = planes[at + c]
 
 
 @kernel

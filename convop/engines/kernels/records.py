@@ -231,6 +231,39 @@ class ColumnPlan(NamedTuple):
     taps: TapTable  # weights by frequency, run of planes and tap
 
 
+class PointTransform(NamedTuple):
+    """A product of one matrix and the rows of planes, as a correlation whose taps are rows."""
+
+    runs: Array  # rows of results that a microkernel computes together
+    taps: Taps
+
+
+class WinogradPlan(NamedTuple):
+    """What `winograd.correlate` does: values at points along the first axis, correlations along the others, results.
+
+    Channels are read and written one by one. A row of tiles has `results` indices of the first axis.
+    """
+
+    tiling: Tiling
+    reading: Reading  # of one channel
+    writing: Writing  # of one channel
+    read_channels: int
+    written_channels: int
+    read_layout: Layout  # of the planes of one channel that is read
+    written_layout: Layout  # of the planes of one channel that is written
+    layout: Layout  # of values at one point, a row of tiles where others have an index of the first axis
+    results: int
+    points: int
+    point_stride: int  # elements from point to point of values that are read
+    sum_stride: int  # and of sums of products
+    values_at: int  # first element of the values in their workspace
+    more_tiles: int  # rows of tiles that are read beyond those of the results
+    joins_rows: bool  # a microkernel runs along all rows of a block, and what lies between them
+    to_points: PointTransform
+    to_results: PointTransform
+    taps: TapTable  # weights by point
+
+
 class Stages(NamedTuple):
     """The sweeps of a separable kernel, one after another. Output phases are numbered through all stages."""
 

@@ -11,12 +11,10 @@ from convop.engines.cpu.columns import (
     ColumnCut,
     ColumnGeometry,
     ColumnProblem,
-    _Entries,
     _frequencies,
     _twiddles,
     column_cut,
 )
-from convop.engines.cpu.polyphase import PhaseTaps
 from convop.engines.cpu.tuning import Tuning
 
 TUNING = Tuning.packaged()
@@ -87,17 +85,6 @@ def test_column_cut_has_the_least_predicted_time():
     for length in TUNING.columns.lengths[1:]:
         outer = -(-100 // PROBLEM.row_blocks(length))
         assert cut.nanoseconds <= PROBLEM.nanoseconds(length, outer, 90, TUNING)
-
-
-def test_entries_join_taps_that_differ_along_the_first_axis_alone():
-    """2 x 2 taps: columns 0 and 1 of the kernel, for taps 0, 2 and 1, 3; and a tap of another phase."""
-    shifts = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 1)]
-    taps = PhaseTaps.of([(n, shift, int(n == 4)) for n, shift in enumerate(shifts)])
-    entries = _Entries.of(taps)
-    assert entries.of_tap.tolist() == [0, 1, 0, 1, 2]
-    assert entries.taps.number.tolist() == [0, 1, 4]
-    assert entries.taps.shift[:, 1].tolist() == [0, 1, 1]
-    assert entries.taps.phase.tolist() == [0, 0, 1]
 
 
 def test_weights_are_the_conjugate_transform_of_each_column_of_the_kernel():

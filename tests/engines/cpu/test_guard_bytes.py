@@ -8,7 +8,7 @@ import itertools
 import numpy as np
 import pytest
 import strategies
-from engine_cases import with_transforms
+from engine_cases import with_results, with_transforms
 from hypothesis import assume, given
 
 from convop import ConvSpec
@@ -17,6 +17,7 @@ from convop.engines.cpu.direct import DirectEngine
 from convop.engines.cpu.fft import FftEngine
 from convop.engines.cpu.filters import DirectFilter
 from convop.engines.cpu.separable import SeparableEngine
+from convop.engines.cpu.winograd import WinogradEngine
 
 _GUARD = 1234.5
 _SIZE = 256  # guard elements at either end: whole cache lines, so alignment stays
@@ -95,6 +96,13 @@ def test_transforms_along_first_axis_write_inside_their_arrays(case):
     spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
     assume(spec.ndim > 1 and spec.axes[0].extent > spec.axes[0].stride)
     assert_writes_stay_inside(FftEngine(spec, case.kernel, with_transforms("first axis")), spec, case.kernel.dtype)
+
+
+@pytest.mark.parametrize("results", [1, 2, 3, 4, 6])
+@given(case=REAL)
+def test_winograd_engine_writes_inside_its_arrays(results, case):
+    spec = ConvSpec(case.input_shape, case.kernel.shape, **case.parameters)
+    assert_writes_stay_inside(WinogradEngine(spec, case.kernel, with_results(results)), spec, case.kernel.dtype)
 
 
 @given(case=REAL)

@@ -5,7 +5,14 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from convop import ConvSpec
-from convop.engines.cpu.packing import CorrelationPhases, concatenated, pair_distance, pair_table, tap_table
+from convop.engines.cpu.packing import (
+    ColumnEntries,
+    CorrelationPhases,
+    concatenated,
+    pair_distance,
+    pair_table,
+    tap_table,
+)
 from convop.engines.cpu.polyphase import PhaseTaps, Plan
 
 DOUBLE = np.dtype(float)
@@ -134,3 +141,23 @@ def test_offsets_of_a_kernel_without_pairs_are_empty():
     correlation = CorrelationPhases([COLUMNS, COLUMNS], [np.arange(4)] * 2, (1, 1))
     assert_array_equal(correlation.pair_offsets, np.zeros((2, 0)))
     assert correlation.pair_ends == [0, 0]
+
+
+def test_taps_of_a_transform_are_one_entry_for_each_phase_and_column():
+    """2 x 2 taps: columns 0 and 1 of the kernel, for taps 0, 2 and 1, 3; and a tap of another phase."""
+    shifts = [(0, 0), (0, 1), (1, 0), (1, 1), (1, 1)]
+    taps = PhaseTaps.of([(n, shift, int(n == 4)) for n, shift in enumerate(shifts)])
+    entries = ColumnEntries.of(taps, 2)
+    assert entries.of_tap.tolist() == [0, 1, 0, 1, 2]
+    assert entries.within.tolist() == [0, 0, 1, 1, 1]
+    assert entries.taps.shift.tolist() == [[0, 0], [0, 1], [0, 1]]
+    assert entries.taps.phase.tolist() == [0, 0, 1]
+
+
+def test_entries_of_a_kernel_with_more_taps_than_a_transform_takes():
+    """Taps at 0 to 4 along the first axis, two to a transform: the third transform has one."""
+    taps = PhaseTaps.of([(n, (n, 7), 0) for n in range(5)])
+    entries = ColumnEntries.of(taps, 2)
+    assert entries.of_tap.tolist() == [0, 0, 1, 1, 2]
+    assert entries.within.tolist() == [0, 1, 0, 1, 0]
+    assert entries.taps.shift.tolist() == [[0, 7], [1, 7], [2, 7]]

@@ -175,7 +175,7 @@ INPUTS = {
 TYPES = {}
 
 
-@pytest.mark.parametrize("name", ["direct", "gemm", "fft", "separable"])
+@pytest.mark.parametrize("name", ["direct", "gemm", "fft", "separable", "winograd"])
 @given(case=strategies.cases())
 def test_kernels_are_called_with_the_types_that_they_are_compiled_for(name, case):
     """`call_typed` checks no types: a kernel would misread an array of another memory order or dtype."""

@@ -7,7 +7,7 @@ import pytest
 
 import convop
 from convop.engines.cpu import workspace
-from convop.engines.cpu.workspace import padded, per_thread, scratch
+from convop.engines.cpu.workspace import padded, per_thread, row_length, scratch
 
 DOUBLE, SINGLE = np.dtype("float64"), np.dtype("float32")
 
@@ -33,6 +33,14 @@ def in_a_thread(function):
 )
 def test_padded_is_an_odd_number_of_cache_lines(elements, itemsize, expected):
     assert padded(elements, itemsize) == expected
+
+
+@pytest.mark.parametrize(
+    ("elements", "itemsize", "expected"),
+    [(1, 8, 8), (8, 8, 8), (9, 8, 16), (17, 4, 32), (120, 8, 120), (121, 8, 136), (136, 8, 136), (512, 8, 520)],
+)
+def test_rows_are_whole_lines_and_long_rows_an_odd_number_of_them(elements, itemsize, expected):
+    assert row_length(elements, itemsize) == expected
 
 
 @pytest.mark.parametrize("dtype", [DOUBLE, SINGLE])
