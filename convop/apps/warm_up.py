@@ -19,6 +19,7 @@ from ..engines.cpu.filters import DirectFilter
 from ..engines.cpu.gemm import GemmEngine
 from ..engines.cpu.separable import SeparableEngine
 from ..engines.cpu.tuning import Tuning
+from ..engines.cpu.winograd import WinogradEngine
 from ..geometry.spec import ConvSpec
 from ..matrix.builders import Tables, large_structure, large_values
 from ..threads.sizes import thread_count
@@ -76,6 +77,11 @@ def _matrix() -> None:
         large_values(tables, np.ones(_PLAIN.kernel_shape, dtype))
 
 
+def _winograd() -> None:
+    for dtype in _REAL:
+        WinogradEngine(_PLAIN, _ones(_PLAIN, dtype)).forward(np.ones(_PLAIN.shape[1], dtype))
+
+
 def _elementwise() -> None:
     for dtype in _REAL:
         maps = np.ones((8, 1), dtype)
@@ -91,6 +97,7 @@ JOBS: dict[str, Callable[[], None]] = {
     "direct": _direct,
     "fft": _columns,
     "separable": _separable,
+    "winograd": _winograd,
     "elementwise": _elementwise,
     "direct, in place": _direct_in_place,
     "gemm": _blocks,

@@ -28,7 +28,7 @@ cases = [
     ((4, 9, 8, 7), (6, 2, 3, 3, 3), {"groups": 2, "stride": (1, 2, 2), "padding": 1, "padding_mode": "symmetric"}),
 ]
 for dtype, engine in itertools.product(
-    ("float32", "float64", "complex64", "complex128"), ("auto", "csr", "direct", "separable", "fft", "gemm")
+    ("float32", "float64", "complex64", "complex128"), ("auto", "csr", "direct", "separable", "fft", "gemm", "winograd")
 ):
     for input_shape, kernel_shape, parameters in cases:
         kernel = np.ones(kernel_shape, dtype)
