@@ -34,9 +34,9 @@ _TINY = 2**14
 _MATRIX_ENTRIES = 2**20
 # PyTorch is a candidate for float32 with at least this number of channels on both sides of a group.
 _MANY_CHANNELS = 8
-# Short transforms along the first axis are a candidate from this number of channels on both sides of a group on: with fewer,
-# they take longer than what they save.
-_SEVERAL_CHANNELS = 4
+# Short transforms along the first axis are a candidate from this number of pairs of channels in a group on: with fewer, they
+# take longer than what they save.
+_PAIRS_OF_CHANNELS = 16
 # The fft engine's rounding errors are relative to the largest result, and NaN spreads over all: it has to take at most
 # this share of the time of engines that round each result by itself.
 _FFT_SHARE = 0.9
@@ -213,8 +213,8 @@ def candidates(spec: ConvSpec, dtype: np.dtype[Any]) -> list[str]:
         names.remove("csr")
     if "torch" in names and (dtype.char not in "fF" or min(spec.c_in, spec.c_out) // spec.groups < _MANY_CHANNELS):
         names.remove("torch")
-    first, fewest = spec.axes[0], min(spec.c_in, spec.c_out) // spec.groups
-    if spec.ndim == 1 or first.extent <= first.stride or fewest < _SEVERAL_CHANNELS:
+    first, pairs = spec.axes[0], spec.c_in * spec.c_out // spec.groups**2
+    if spec.ndim == 1 or first.extent <= first.stride or pairs < _PAIRS_OF_CHANNELS:
         names.remove("winograd")
     # Transformed kernels: a complex spectrum for each pair of channels.
     spectra = spec.c_out * (spec.c_in // spec.groups) * math.prod(axis.outputs + axis.extent for axis in spec.axes)

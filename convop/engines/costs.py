@@ -1,7 +1,8 @@
 """The cost model of the engines: amounts of work, and the seconds that a unit of each kind of work takes.
 
 The amounts follow from the geometry alone. The seconds are fitted to measurements (`convop bench --calibrate`) and kept
-in ``costs.json`` beside this file, or in the user's own file where the calibration has been run.
+in ``costs.json`` beside this file, for classes of machines by the bytes of their vectors, or in the user's own file where
+the calibration has been run.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..geometry.spec import ConvSpec
+from ..threads.vectors import vector_unit
 from .cpu.columns import ColumnCut
 from .cpu.components import component_count, real_dtype
 from .cpu.fft import cheapest_transforms
@@ -156,20 +158,21 @@ def amounts(name: str, spec: ConvSpec, dtype: np.dtype[Any], *, adjoint: bool) -
 
 @cache
 def seconds_per_unit() -> dict[str, dict[str, dict[str, float]]]:
-    """Returns the seconds of a unit of each kind of work, by engine and real dtype.
+    """Returns the seconds of a unit of each kind of work, by engine and real dtype, for machines of this width of vectors.
 
     Returns
     -------
     dict
         ``[engine][real dtype][kind]``; kinds that were not measured are missing.
     """
-    for path in (costs_file(), PACKAGED):
-        try:
-            costs = json.loads(path.read_text())["seconds"]
-            return {name: costs[name] for name in AMOUNTS}
-        except (OSError, ValueError, KeyError, TypeError):  # no such file, or one of another version
-            continue
-    raise RuntimeError(f"{PACKAGED} is missing or damaged; install convop again")
+    try:
+        costs = json.loads(costs_file().read_text())["seconds"]
+        return {name: costs[name] for name in AMOUNTS}
+    except (OSError, ValueError, KeyError, TypeError):  # no such file, or one of another version
+        classes: dict[str, Any] = json.loads(PACKAGED.read_text())["classes"]
+    width = vector_unit().bytes
+    nearest = min(classes, key=lambda name: abs(math.log2(int(name) / width)))
+    return {name: classes[nearest]["seconds"][name] for name in AMOUNTS}
 
 
 def predicted(name: str, spec: ConvSpec, dtype: np.dtype[Any]) -> float:

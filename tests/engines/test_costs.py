@@ -1,5 +1,7 @@
 """The cost model: amounts of work by hand, and where the seconds of a unit come from."""
 
+import json
+
 import numpy as np
 import pytest
 import strategies
@@ -7,6 +9,7 @@ from hypothesis import given
 
 from convop import ConvSpec
 from convop.engines import costs
+from convop.threads.vectors import AVX2, AVX512, NEON, SSE
 
 
 @pytest.fixture
@@ -30,6 +33,14 @@ def test_seconds_per_unit_come_from_the_users_file_if_it_is_sound(tmp_path, own_
     own_costs.write_text('{"seconds": {"csr": {}, "direct": {}, "fft": {}, "gemm": {}, "torch": {}, "winograd": {}}}')
     costs.seconds_per_unit.cache_clear()
     assert costs.seconds_per_unit()["fft"] == {}
+
+
+@pytest.mark.parametrize(("unit", "name"), [(SSE, "32"), (NEON, "32"), (AVX2, "32"), (AVX512, "64")])
+def test_packaged_seconds_are_those_of_the_nearest_width_of_vectors(unit, name, own_costs, monkeypatch):
+    classes = json.loads(costs.PACKAGED.read_text())["classes"]
+    assert set(classes) == {"32", "64"}
+    monkeypatch.setattr(costs, "vector_unit", lambda: unit)
+    assert costs.seconds_per_unit() == classes[name]["seconds"]
 
 
 @given(case=strategies.cases())
