@@ -5,7 +5,8 @@ freezes a constant of another file, would stay in use after that file has change
 
 Numba optimises each function for itself and generates its machine code, and does both again in each function that calls
 it. Of the 8.2 s of CPU time that the first product of a 2-D convolution took in an empty cache, LLVM took 4.7 s. Here, a
-function that kernels call has no machine code of its own: it is optimised once, as a part of the kernel.
+function that kernels call has no machine code of its own: it is optimised once, as a part of the kernel. This overrides
+methods of Numba that are not public; with a release that lacks one of them, kernels are compiled as Numba does by itself.
 
 Compilation is reported to the logger of this module, at the level INFO; kernels that are loaded from disk are not.
 """
@@ -24,7 +25,7 @@ from typing import Any
 import numba
 from numba import _dynfunc
 from numba.core.caching import FunctionCache, IndexDataCacheFile
-from numba.core.codegen import JITCodeLibrary
+from numba.core.codegen import JITCodeLibrary, JITCPUCodegen
 from numba.core.compiler import Compiler
 
 from .vectors import vector_unit
@@ -52,6 +53,19 @@ class _KernelCache(FunctionCache):  # type: ignore[misc]
     def _index_key(self, *arguments: Any) -> tuple[Any, ...]:
         """Adds the vector unit, which can be forced, so that kernels of all widths are kept side by side."""
         return (*super()._index_key(*arguments), vector_unit())
+
+
+# What the classes below override or call.
+_NEEDED = {
+    JITCodeLibrary: (
+        "_optimize_functions",
+        "_optimize_final_module",
+        "_finalize_final_module",
+        "_finalize_dynamic_globals",
+    ),
+    JITCPUCodegen: ("_module_pass_manager",),
+    Compiler: ("compile_extra",),
+}
 
 
 class _KernelLibrary(JITCodeLibrary):  # type: ignore[misc]
@@ -116,10 +130,19 @@ class _InnerCompiler(Compiler):  # type: ignore[misc]
         return result._replace(entry_point=key)
 
 
+def _can_join_functions() -> bool:
+    """Returns whether this release of Numba has everything that makes functions part of their kernels."""
+    return all(hasattr(owner, name) for owner, names in _NEEDED.items() for name in names)
+
+
 # Kernels allocate no arrays, so nothing in them counts references: that would cost 35 ns for every row of a plane.
 _NO_COUNTS = {"_nrt": False}
-_KERNEL = {"nogil": True, "no_cfunc_wrapper": True, "pipeline_class": _KernelCompiler}
-_INNER = {"nogil": True, "no_cfunc_wrapper": True, "no_cpython_wrapper": True, "pipeline_class": _InnerCompiler}
+_KERNEL: dict[str, Any] = {"nogil": True, "no_cfunc_wrapper": True}
+_INNER: dict[str, Any] = {**_KERNEL, "no_cpython_wrapper": True}
+if _can_join_functions():
+    _KERNEL["pipeline_class"], _INNER["pipeline_class"] = _KernelCompiler, _InnerCompiler
+else:
+    _KERNEL["no_cfunc_wrapper"] = False
 
 
 def kernel(function: Callable[..., Any]) -> Any:
@@ -201,9 +224,10 @@ def call_typed(dispatcher: Any, types: Hashable, *arguments: Any) -> Any:
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
     dispatcher = numba.njit(**_KERNEL, **options)(function)
-    inner = numba.njit(**_INNER, **options)(function)
-    for name in ("get_call_template", "get_overload", "get_compile_result"):  # what compiled calls of it look up
-        setattr(dispatcher, name, getattr(inner, name))
+    if "pipeline_class" in _KERNEL:
+        inner = numba.njit(**_INNER, **options)(function)
+        for name in ("get_call_template", "get_overload", "get_compile_result"):  # what compiled calls of it look up
+            setattr(dispatcher, name, getattr(inner, name))
     # Numba raises where there is no source or no folder to write to: kernels are then compiled in every process.
     with suppress(OSError, RuntimeError):
         dispatcher._cache = _KernelCache(function)

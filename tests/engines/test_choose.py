@@ -61,3 +61,25 @@ def test_candidates_leave_out_large_matrices_and_transforms_that_do_not_fit(monk
     monkeypatch.setattr(convop.arrays.memory, "available", lambda: 2 * 10**8)
     assert "fft" not in choose.candidates(large, np.dtype(float))
     assert "fft" in choose.candidates(small, np.dtype(float))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_auto_chooses_short_transforms_for_many_channels(dtype):
+    kernel = np.random.default_rng(0).standard_normal((64, 64, 3, 3)).astype(dtype)
+    assert make("auto", ConvSpec((64, 56, 56), kernel.shape, padding=1), kernel).name == "winograd"
+
+
+@pytest.mark.parametrize(
+    ("spec", "is_candidate"),
+    [
+        (ConvSpec((4, 60, 60), (4, 4, 3, 3)), True),
+        (ConvSpec((3, 60, 60), (64, 3, 7, 7), stride=2), True),
+        (ConvSpec((3, 60, 60), (3, 3, 3, 3)), False),  # 9 pairs of channels
+        (ConvSpec((8, 60, 60), (8, 2, 3, 3), groups=4), False),  # 4 in a group
+        (ConvSpec((16, 60, 60), (16, 16, 1, 3)), False),  # nothing to transform along the first axis
+        (ConvSpec((16, 60, 60), (16, 16, 3, 3), stride=(3, 1)), False),
+        (ConvSpec((16, 60), (16, 16, 3)), False),  # nor along the only one, which vectors run along
+    ],
+)
+def test_short_transforms_are_a_candidate_where_they_may_save_multiplications(spec, is_candidate):
+    assert ("winograd" in choose.candidates(spec, np.dtype(float))) == is_candidate

@@ -108,6 +108,20 @@ def test_functions_that_a_kernel_calls_are_compiled_only_as_its_part(tmp_path):
     assert {path.name.split("-")[0] for path in tmp_path.rglob("*.nbi")} == {"loop.apply"}
 
 
+# A release whose library of code has none of the methods that are overridden.
+OTHER_RELEASE = """
+from numba.core import codegen
+codegen.JITCodeLibrary = type("Library", (), {})
+"""
+
+
+def test_kernels_are_compiled_as_numba_does_with_a_release_that_cannot_join_functions(tmp_path):
+    (tmp_path / "loop.py").write_text(LOOP)
+    write_tile(tmp_path, 2, 1)
+    assert run(OTHER_RELEASE + APPLY, tmp_path) == ["21", "0"]
+    assert run(OTHER_RELEASE + APPLY, tmp_path) == ["21", "1"]
+
+
 LOGGED = """
 import logging, sys
 logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(levelname)s %(name)s %(message)s")
