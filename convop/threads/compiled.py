@@ -6,7 +6,8 @@ freezes a constant of another file, would stay in use after that file has change
 Numba optimises each function for itself and generates its machine code, and does both again in each function that calls
 it. Of the 8.2 s of CPU time that the first product of a 2-D convolution took in an empty cache, LLVM took 4.7 s. Here, a
 function that kernels call has no machine code of its own: it is optimised once, as a part of the kernel. This overrides
-methods of Numba that are not public; with a release that lacks one of them, kernels are compiled as Numba does by itself.
+methods of Numba that are not public; with releases before 0.62, whose passes of LLVM are others, and with later ones that lack
+one of these methods, kernels are compiled as Numba does by itself.
 
 Compilation is reported to the logger of this module, at the level INFO; kernels that are loaded from disk are not.
 """
@@ -132,7 +133,8 @@ class _InnerCompiler(Compiler):  # type: ignore[misc]
 
 def _can_join_functions() -> bool:
     """Returns whether this release of Numba has everything that makes functions part of their kernels."""
-    return all(hasattr(owner, name) for owner, names in _NEEDED.items() for name in names)
+    has_all = all(hasattr(owner, name) for owner, names in _NEEDED.items() for name in names)
+    return has_all and numba.version_info.short >= (0, 62)
 
 
 # Kernels allocate no arrays, so nothing in them counts references: that would cost 35 ns for every row of a plane.
