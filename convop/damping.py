@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from .arrays.backend import Array, as_array, namespace, to_cpu
 from .arrays.progress import convergence_bar
-from .geometry.arguments import boolean
+from .geometry.arguments import boolean, positive
 from .inverse.golub_kahan import GolubKahan
 from .inverse.scaled_problem import ScaledProblem
 from .inverse.spectral_measure import ExactMeasures, SpectralMeasure
@@ -74,7 +74,7 @@ def gcv(
     ------
     ValueError
         If the data are zero, or the function has no minimum but the smallest damping, which happens without noise, and
-        with fewer data than unknowns.
+        with fewer data than unknowns, or none but the largest, which happens with data that are noise alone.
     ModuleNotFoundError
         If `progress` is set and rich is not installed.
 
@@ -89,7 +89,8 @@ def gcv(
     convolutions on domains 16 times as large as the kernel come from its frequencies, and from a short domain at the ends of
     each axis; only corners are left out. For smaller domains, several output channels in a group and other operators, they
     come from a bidiagonalisation that starts with random signs (Hutchinson's estimate). The steps end when lower and upper
-    bounds of the function have a minimum at the same damping to 5 percent. After at most 900 steps the larger of the
+    bounds of the function have a minimum at the same damping to 5 percent, twice, with a quarter more steps between. Where
+    the function has several minima, it need not be the least. After at most 900 steps the larger of the
     two dampings is returned: with little noise, the smallest singular values decide, and take many steps to appear.
 
     The noise has to be white. The minimum gives the best prediction of the data, not the best solution: photographs
@@ -135,12 +136,17 @@ def gcv(
             squares, products = data.residual_squares(damps), bound_products(damps)
             return _minimisers(squares[0] / products[1] ** 2, squares[1] / products[0] ** 2, damps)
 
-        damp = _extend_until_agreement(problem, processes, find_damps, _GCV_AGREEMENT, shows_progress, callback)
+        damp = _extend_until_agreement(problem, processes, find_damps, _GCV_AGREEMENT, 2, shows_progress, callback)
         norm = data.norm
     if damp <= _candidates(norm)[1]:
         raise ValueError(
             "generalised cross-validation finds no damping: without noise, or with fewer data than unknowns, the "
             "smallest looks best; use convop.damping.discrepancy, or a damping of your own"
+        )
+    if damp >= _candidates(norm)[-2]:
+        raise ValueError(
+            "generalised cross-validation finds nothing but noise in y: the largest damping looks best, whose solution is "
+            "zero; use a damping of your own"
         )
     return problem.unscale_damp(damp)
 
@@ -228,7 +234,8 @@ def discrepancy(
     -----
     The residual for all dampings at once comes from Golub and Kahan's bidiagonalisation, which bounds it from below and
     from above, or exactly from fast transforms or the eigenvectors of each axis, as in `gcv`. Steps end when the bounds give
-    the same damping to 1 percent. If they do not in 900 steps, as with very little noise, the result is the larger of two dampings between which the right one lies.
+    the same damping to 1 percent. If they do not in 900 steps, as with very little noise, the result is the larger of two
+    dampings between which the right one lies.
 
     Examples
     --------
@@ -242,8 +249,7 @@ def discrepancy(
     True
     """
     problem, shows_progress = _validated_problem(A, y), _validate_reporting(progress, callback)
-    if not 0 < noise < math.inf:
-        raise ValueError(f"noise must be a positive standard deviation, got {noise!r}")
+    noise = positive("noise", noise)
     size, rms = problem.y.size, _root_mean_square(problem)
     if noise >= rms:
         raise ValueError(
@@ -269,7 +275,9 @@ def discrepancy(
             low, high = (fit(squares, damps) for squares in data.residual_squares(damps))
             return low, high
 
-        damp = _extend_until_agreement(problem, (data,), find_damps, _DISCREPANCY_AGREEMENT, shows_progress, callback)
+        damp = _extend_until_agreement(
+            problem, (data,), find_damps, _DISCREPANCY_AGREEMENT, 1, shows_progress, callback
+        )
         least = float(data.residual_squares(_candidates(data.norm)[:1])[0][0])
     if least > wanted:
         raise ValueError(
@@ -312,11 +320,12 @@ def _minimisers(lower: Array, upper: Array, damps: Array) -> tuple[float, float]
 
     Lower bounds at small dampings are far too small before the bidiagonalisation has found small singular values. So only
     dampings from the next smaller one on whose lower bound is above the least upper one count: the function has a minimum
-    between them. Without such a damping the first is the least candidate.
+    between them. Without such a damping on both sides there is none yet: the function may fall on towards the least or the
+    largest candidate.
     """
     best = int(np.argmin(upper))
     above = np.flatnonzero(lower[:best] >= upper[best])
-    if not len(above):
+    if not len(above) or not (lower[best + 1 :] >= upper[best]).any():
         return float(damps[0]), float(damps[best])
     first = int(above[-1])
     return float(damps[first + int(np.argmin(lower[first:]))]), float(damps[best])
@@ -333,6 +342,7 @@ def _extend_until_agreement(
     processes: tuple[GolubKahan, ...],
     find_damps: Callable[[], tuple[float, float]],
     agreement: float,
+    checks: int,
     shows_progress: bool,
     callback: DampingCallback | None,
 ) -> float:
@@ -348,6 +358,8 @@ def _extend_until_agreement(
         Returns the two dampings.
     agreement : float
         Largest difference of their logarithms.
+    checks : int
+        Number of checks one after another at which they agree.
     shows_progress, callback
         As in `gcv`.
 
@@ -356,7 +368,7 @@ def _extend_until_agreement(
     float
         The geometric mean of the two; if they do not agree in 900 steps, the larger.
     """
-    difference, check = 1.0, _FIRST_STEPS
+    difference, check, agreed = 1.0, _FIRST_STEPS, 0
     with convergence_bar("uncertainty", agreement) if shows_progress else nullcontext() as update:
         for steps in range(1, _MOST_STEPS + 1):
             for process in processes:
@@ -365,11 +377,12 @@ def _extend_until_agreement(
                 check = steps + max(_FIRST_STEPS, math.ceil(_MORE_STEPS * steps))
                 low, high = sorted(find_damps())
                 difference = math.log(high / low)
+                agreed = agreed + 1 if difference <= agreement else 0
                 damp = math.sqrt(low * high) if difference <= agreement else high
                 if callback is not None:
                     callback(steps, problem.unscale_damp(damp))
             if update is not None:
                 update(min(1.0, difference))
-            if difference <= agreement:
+            if agreed == checks:
                 break
     return damp

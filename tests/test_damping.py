@@ -99,6 +99,35 @@ def test_discrepancy_residual_equals_the_noise(noise):
         assert residual == pytest.approx(1.1 * noise * math.sqrt(y.size), rel=0.01)
 
 
+def test_cross_validation_of_data_that_are_noise_alone_raises():
+    rng = np.random.default_rng(0)
+    for mode in ("circular", "replicate"):  # exactly, and by bidiagonalisation
+        A = Conv(rng.standard_normal((4, 4)), (20, 20), padding="same", padding_mode=mode)
+        with pytest.raises(ValueError, match="finds nothing but noise in y"):
+            damping.gcv(A, rng.standard_normal((20, 20)))
+
+
+@pytest.mark.parametrize("mode", ["zeros", "reflect"])
+@pytest.mark.parametrize("noise", [0.003, 0.03])
+def test_cross_validation_of_kernels_that_take_differences(mode, noise):
+    """Most of the data is at small singular values: after few steps, the function seems to fall towards infinity."""
+    n, i = 24, np.arange(24)
+    A = Conv([[1, -1, 0], [0, 0, 0.2]], (n, n), padding="same", padding_mode=mode)
+    data = A @ (100 * np.exp(-((i[:, None] - n / 2) ** 2 + (i - n / 2) ** 2) / 46))
+    y = data + noise * np.ptp(data) * np.random.default_rng(1).standard_normal(data.shape)
+    U, s, _ = np.linalg.svd(A.todense())
+    masses = (U.T @ y.ravel()) ** 2
+
+    def score(damp):
+        share = damp**2 / (s**2 + damp**2)
+        return share**2 @ masses / share.sum() ** 2
+
+    least = min(score(damp) for damp in s[0] * np.geomspace(1e-7, 100, 1000))
+    assert (
+        score(damping.gcv(A, y)) < 1.1 * least
+    )  # up to 70 times as much at the first dampings that the bounds agree on
+
+
 def test_dampings_that_do_not_exist_raise():
     along = np.exp(-((np.arange(6) - 2.5) ** 2) / 2)
     A = Conv(np.outer(along, along) / along.sum() ** 2, (64, 64), stride=2, padding=2, padding_mode="symmetric")
@@ -121,7 +150,7 @@ def test_dampings_that_do_not_exist_raise():
         least_noise = float(re.search(r"at least ([\d.]+)", str(error.value))[1])
         assert 0.1 < least_noise < 1.00001 * math.sqrt(least / y.size)
     for bad in (0, -1, np.nan):
-        with pytest.raises(ValueError, match="positive standard deviation"):
+        with pytest.raises(ValueError, match="noise must be positive and finite"):
             damping.discrepancy(A, y, bad)
     for method in (damping.gcv, lambda A, y: damping.discrepancy(A, y, 1.0)):
         with pytest.raises(ValueError, match="y must not be zero everywhere"):

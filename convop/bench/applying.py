@@ -50,7 +50,7 @@ class WorkloadTimes:
         engines ``fft`` and ``separable`` need fewer operations, and arrays that stay in the caches need not be copied
         from and to memory.
     best_over_auto : float
-        Time of the fastest engine over the time of ``"auto"``: 1 if ``"auto"`` chose the fastest one.
+        Time of the fastest engine over the time of ``"auto"``, which is timed for itself: about 1 if it is the fastest.
     """
 
     workload: str

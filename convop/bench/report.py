@@ -12,11 +12,11 @@ from .applying import WorkloadTimes
 from .runs import Results
 from .timing import Comparison
 
-# The least median, over all lines, of the time of the fastest engine over the time of "auto".
-_GOAL = 0.87
 _CAPTION = (
-    "auto: the engine that convop chooses. over auto: time divided by the time of auto. limit: the larger of operations "
-    "over the machine's rate and bytes over its bandwidth, for a direct evaluation with arrays in memory"
+    "auto: the engine that convop chooses. over auto: time divided by the time of auto. peer over auto: above 1, convop is "
+    "faster. best engine over auto: 1 if no engine is faster; auto is timed for itself, so noise may take it above. limit: the "
+    "larger of operations over the machine's rate and bytes over its bandwidth, for a direct evaluation with arrays in memory; "
+    "1 is as fast as the machine, and transforms, separable kernels and arrays in the caches may exceed it"
 )
 
 
@@ -42,7 +42,7 @@ def applying_table(results: Sequence[WorkloadTimes]) -> Table:
         The columns "over auto" divide the time of the fastest peer, the time of the fastest engine and the machine's
         limit by the time of ``engine="auto"``. The last columns have the milliseconds of the engines and of the peers.
     """
-    columns: list[Column | str] = ["workload", "", *_right_aligned("auto\nms"), "engine"]
+    columns: list[Column | str] = ["workload", "dtype and\ndirection", *_right_aligned("auto\nms"), "engine"]
     columns += [*_right_aligned("peer\nover auto"), "fastest peer"]
     columns += [*_right_aligned("best engine\nover auto", "limit\nover auto"), "engines ms", "peers ms"]
     table = Table(*columns, title="applying, forward and adjoint", caption=_CAPTION, caption_justify="left")
@@ -81,10 +81,7 @@ def summary(results: Sequence[WorkloadTimes]) -> str:
         mean = math.exp(sum(map(math.log, ratios)) / len(ratios))
         lines.append(f"{dtype}: fastest peer over auto: {mean:.2f} in the geometric mean, {min(ratios):.2f} at least")
     shares = [result.best_over_auto for result in results]
-    lines.append(
-        f"best engine over auto: {statistics.median(shares):.2f} in the median (the goal is {_GOAL} at least), "
-        f"{min(shares):.2f} at least"
-    )
+    lines.append(f"best engine over auto: {statistics.median(shares):.2f} in the median, {min(shares):.2f} at least")
     return "\n".join(lines)
 
 

@@ -37,6 +37,8 @@ _MANY_CHANNELS = 8
 # Short transforms along the first axis are a candidate from this number of pairs of channels in a group on: with fewer, they
 # take longer than what they save.
 _PAIRS_OF_CHANNELS = 16
+# Kernels with taps beyond this share of the largest number are left to engines that add no taps to each other.
+_ROOM = 2.0**-20
 # The fft engine's rounding errors are relative to the largest result, and NaN spreads over all: it has to take at most
 # this share of the time of engines that round each result by itself.
 _FFT_SHARE = 0.9
@@ -70,7 +72,11 @@ class _CpuSelector(Selector):
     """The engines of the CPU."""
 
     def predicted(self, spec: ConvSpec, kernel: Array) -> str:
-        seconds, name = _ranking(spec, kernel.dtype)[0]
+        seconds, name = next(
+            (seconds, name)
+            for seconds, name in _ranking(spec, kernel.dtype)
+            if name != "winograd" or _has_room_for_sums(kernel)
+        )
         return "separable" if _is_separable(spec, kernel, seconds * _SWEEPS_SHARE) else name
 
     def measured_candidates(self, spec: ConvSpec, kernel: Array) -> tuple[str, ...]:
@@ -231,6 +237,11 @@ def _ranking(spec: ConvSpec, dtype: np.dtype[Any]) -> list[tuple[float, str]]:
         return [(0.0, "csr")]
     bias = {"fft": 1 / _FFT_SHARE}
     return sorted((costs.predicted(name, spec, dtype) * bias.get(name, 1), name) for name in candidates(spec, dtype))
+
+
+def _has_room_for_sums(kernel: Array) -> bool:
+    """Whether sums of a few taps, times small integers, are finite and far from overflow."""
+    return bool(np.abs(kernel).max() < np.finfo(kernel.dtype).max * _ROOM)
 
 
 def _is_separable(spec: ConvSpec, kernel: Array, seconds: float) -> bool:

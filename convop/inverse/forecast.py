@@ -23,6 +23,8 @@ from ..spectral.transform_basis import TransformBasis
 # Samples of the right-hand side whose spectrum is taken: without channels and stride; over the square of the size of the
 # blocks (channels times polyphase components); of an axis at least.
 _SAMPLES, _SAMPLES_OF_BLOCKS, _LEAST_SAMPLES = 2**16, 2**12, 4
+# A window leaves the middle of an axis where so many times as much is under it elsewhere.
+_FAR_MORE = 10
 # Eigenvalues are collected in so many classes between the damping and the largest.
 _CLASSES = 1000
 
@@ -110,7 +112,7 @@ def _spectrum(A: Conv | ConvTranspose, b: Array, is_dual: bool) -> tuple[Array, 
     lengths = [count * (1 if outputs else axis.stride) for count, axis in zip(counts, spec.axes, strict=True)]
     blocks = diagonal_blocks(spec, taps, bases, "a forecast")
     basis = TransformBasis.of(spec, bases, taps.dtype, outputs=outputs)
-    coefficients = basis.forward(_centre(to_cpu(b), basis, lengths, taps.dtype.kind == "c"))
+    coefficients = basis.forward(_sample(to_cpu(b), basis, lengths, taps.dtype.kind == "c"))
     if blocks.shape[-2:] == (1, 1):
         values = np.abs(blocks[..., 0]) ** 2
         along = np.abs(coefficients) ** 2
@@ -123,16 +125,26 @@ def _spectrum(A: Conv | ConvTranspose, b: Array, is_dual: bool) -> tuple[Array, 
     return values.ravel(), shares.ravel()
 
 
-def _centre(b: Array, basis: TransformBasis, lengths: list[int], is_complex: bool) -> Array:
-    """Returns the middle of right-hand sides ``(n, P)`` under a window, whose ends are zero: ``(P, channels, *lengths)``."""
+def _sample(b: Array, basis: TransformBasis, lengths: list[int], is_complex: bool) -> Array:
+    """Returns right-hand sides ``(n, P)`` under a window, whose ends are zero: ``(P, channels, *lengths)``.
+
+    The window is over the middle of each axis, or where far more is under it. Beyond the ends are zeros.
+    """
     planes = b.T.reshape(-1, *basis.shape)
     if not is_complex:
         planes = np.concatenate([planes.real, planes.imag]) if planes.dtype.kind == "c" else planes
     for a, length in enumerate(lengths):
-        n = planes.shape[2 + a]
+        lines = np.moveaxis(planes, 2 + a, -1)
+        n = lines.shape[-1]
         kept = min(n, length)
-        begin = (n - kept) // 2
-        planes = np.moveaxis(
-            np.moveaxis(planes, 2 + a, -1)[..., begin : begin + kept] * np.hanning(kept + 2)[1:-1], -1, 2 + a
-        )
+        window = np.hanning(kept + 2)[1:-1]
+        energy = (np.abs(lines) ** 2).reshape(-1, n).sum(axis=0)
+        # Windows that begin at 1 - kept, 2 - kept, ..., n - 1.
+        under = np.convolve(energy, window**2)
+        best, middle = int(np.argmax(under)), (n - kept) // 2 + kept - 1
+        begin = (best if under[best] > _FAR_MORE * under[middle] else middle) - (kept - 1)
+        first, stop = max(0, begin), min(n, begin + kept)
+        sample = np.zeros((*lines.shape[:-1], kept), lines.dtype)
+        sample[..., first - begin : stop - begin] = lines[..., first:stop]
+        planes = np.moveaxis(sample * window, -1, 2 + a)
     return planes

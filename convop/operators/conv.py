@@ -178,10 +178,10 @@ class Conv(_Convolution):
 
     All engines compute the same map, to rounding. They differ in how far a NaN or an infinity spreads: with ``"csr"``,
     ``"direct"`` and ``"gemm"`` to the outputs that read it, with ``"separable"`` along the axes as far as the kernel
-    extends, with ``"winograd"`` over neighbouring rows, with ``"fft"`` over a block or all of the result. The rounding errors
-    of ``"winograd"`` are relative to the largest results of neighbouring rows, and up to 8 times those of ``"direct"``. Those
-    of ``"fft"`` are relative to the largest results, and so are its intermediate sums: where those overflow or underflow the
-    dtype, single results do too.
+    extends, with ``"winograd"`` as NaN over neighbouring rows, with ``"fft"`` over a block or all of the result. The rounding errors
+    of ``"winograd"`` are in proportion to the largest numbers of neighbouring rows, for random numbers up to 8 times those of
+    ``"direct"``; those of ``"fft"`` are relative to the largest results. So are the intermediate sums of both: where those
+    overflow or underflow the dtype, single results do too, and integers are rounded.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Helpers for Numba intrinsics that are written in LLVM, and the one intrinsic that all thread code needs.
+"""Helpers for Numba intrinsics that are written in LLVM, and two intrinsics for kernels of all kinds.
 
-`atomic_fetch_add` hands out the items of a piece of work: every thread takes the next number of one shared counter.
+`copy_elements` copies between arrays. `atomic_fetch_add` hands out the items of a piece of work: every thread takes the next number of one shared counter.
 """
 
 from __future__ import annotations

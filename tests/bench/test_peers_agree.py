@@ -118,7 +118,8 @@ def test_peer_agrees_with_oracle(peer, mode, dtype):
             assert mode != "zeros"
             assert is_widely_padded(problem.spec)
         else:
-            check(problem, pair, has_adjoint=mode in adjoint_modes)
+            is_unsure = peer == "JAX" and dtype == "float32" and problem.spec.groups > 1  # differs from call to call
+            check(problem, pair, has_adjoint=mode in adjoint_modes and not is_unsure)
 
 
 @pytest.mark.parametrize("dtype", BOTH)

@@ -69,6 +69,13 @@ def test_auto_chooses_short_transforms_for_many_channels(dtype):
     assert make("auto", ConvSpec((64, 56, 56), kernel.shape, padding=1), kernel).name == "winograd"
 
 
+@pytest.mark.parametrize("value", [3e38, np.inf, np.nan])
+def test_auto_leaves_taps_that_are_huge_or_not_finite_to_other_engines(value):
+    kernel = np.ones((64, 64, 3, 3), "float32")
+    kernel[1, 2, 0, 1] = value
+    assert make("auto", ConvSpec((64, 56, 56), kernel.shape, padding=1), kernel).name != "winograd"
+
+
 @pytest.mark.parametrize(
     ("spec", "is_candidate"),
     [

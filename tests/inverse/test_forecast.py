@@ -48,6 +48,18 @@ def test_forecast_is_close_for_every_geometry(operator, damp):
     assert 0.7 * true <= forecast <= 1.3 * true
 
 
+@pytest.mark.parametrize(("size", "place"), [(100, (3, 96)), (600, (300, 300)), (700, (697, 100)), (700, (4, 2))])
+def test_forecast_looks_where_the_data_are(size, place):
+    """One bright point, and nothing elsewhere: also at the ends, which a window over the middle would leave out."""
+    x = np.zeros((size, size))
+    x[place] = 1
+    A = Conv(kernels.gaussian(1.5), x.shape, padding="same", padding_mode="reflect")
+    y = A @ x
+    true = tikhonov(A, y, 0.02, precondition=False).iterations
+    forecast = PlainForecast.of(A, A.rmatvec(y.ravel())[:, None], 0.02, 1e-6, is_dual=False).iterations(5000)
+    assert 0.7 * true <= forecast <= 1.5 * true
+
+
 def test_forecast_of_several_columns_is_between_those_of_each():
     A = Conv(kernels.gaussian(1.5), (96, 96), padding="same")
     rough, smooth = np.random.default_rng(0).standard_normal((2, 96, 96)), A.H @ (A @ image((96, 96)))

@@ -1,4 +1,4 @@
-"""The atomic counter that hands out items of work."""
+"""The atomic counter that hands out items of work, and copies of elements."""
 
 import re
 import threading

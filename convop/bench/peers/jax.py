@@ -19,6 +19,8 @@ def jax_convolution(problem: Problem) -> ForwardAdjoint:
     zeros = spec.padding_mode == "zeros"
     if (not zeros and min(min(pair) for pair in spec.padding) < 0) or not is_installed("jax"):
         return UNSUPPORTED
+    # JAX 0.10 computes the transpose of some grouped convolutions in float32 differently from call to call.
+    has_adjoint = spec.groups == 1 or problem.dtype == np.float64
     import jax
 
     channel_axis = () if spec.channels else (1,)
@@ -45,7 +47,7 @@ def jax_convolution(problem: Problem) -> ForwardAdjoint:
         kernel = jax.device_put(problem.kernel.reshape(*channel_axis, *channel_axis, *problem.kernel.shape), cpu)
         x, y = (jax.device_put(array, cpu) for array in (problem.x, problem.y))
         forward, adjoint = jax.jit(convolve).lower(x).compile(), jax.jit(transposed).lower(y).compile()
-    return _run(forward, x), _run(adjoint, y)
+    return _run(forward, x), _run(adjoint, y) if has_adjoint else None
 
 
 def _run(compiled: Callable[[Any], Any], array: Any) -> Callable[[], Any]:
