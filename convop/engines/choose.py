@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -72,15 +72,11 @@ class _CpuSelector(Selector):
     """The engines of the CPU."""
 
     def predicted(self, spec: ConvSpec, kernel: Array) -> str:
-        seconds, name = next(
-            (seconds, name)
-            for seconds, name in _ranking(spec, kernel.dtype)
-            if name != "winograd" or _has_room_for_sums(kernel)
-        )
+        seconds, name = next(_ranking_for(spec, kernel))
         return "separable" if _is_separable(spec, kernel, seconds * _SWEEPS_SHARE) else name
 
     def measured_candidates(self, spec: ConvSpec, kernel: Array) -> tuple[str, ...]:
-        ranking = _ranking(spec, kernel.dtype)
+        ranking = list(_ranking_for(spec, kernel))
         shortest = ranking[0][0]
         names = [name for seconds, name in ranking if seconds <= _MEASURED_RATIO * shortest]
         return (*names, *["separable"] * _is_separable(spec, kernel, shortest))
@@ -194,9 +190,10 @@ def make_filter(name: str, spec: ConvSpec, data: Array) -> Filter:
     name = _CPU.check(name)
     if name in AUTOMATIC:
         ranked = [name for _, name in _ranking(spec, data.dtype)]
-        # Gradients of the kernel are transformed along all axes or not at all.
+        # Gradients of the kernel are transformed along all axes or not at all. Short transforms of the kernel would be computed
+        # anew for every product.
         along_all = isinstance(cheapest_transforms(spec, False, data.dtype, Tuning.packaged()), TransformLengths)
-        name = next(name for name in ranked if name != "fft" or along_all)
+        name = next(name for name in ranked if name != "winograd" and (name != "fft" or along_all))
     return _FILTERS[name](spec, data)
 
 
@@ -239,9 +236,11 @@ def _ranking(spec: ConvSpec, dtype: np.dtype[Any]) -> list[tuple[float, str]]:
     return sorted((costs.predicted(name, spec, dtype) * bias.get(name, 1), name) for name in candidates(spec, dtype))
 
 
-def _has_room_for_sums(kernel: Array) -> bool:
-    """Whether sums of a few taps, times small integers, are finite and far from overflow."""
-    return bool(np.abs(kernel).max() < np.finfo(kernel.dtype).max * _ROOM)
+def _ranking_for(spec: ConvSpec, kernel: Array) -> Iterator[tuple[float, str]]:
+    """The ranking without engines that add taps to each other, if such sums may overflow or are not finite."""
+    for seconds, name in _ranking(spec, kernel.dtype):
+        if name != "winograd" or np.abs(kernel).max() < np.finfo(kernel.dtype).max * _ROOM:
+            yield seconds, name
 
 
 def _is_separable(spec: ConvSpec, kernel: Array, seconds: float) -> bool:

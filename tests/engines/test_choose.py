@@ -5,7 +5,7 @@ import pytest
 
 import convop
 from convop import Conv, ConvSpec
-from convop.engines import choose, costs, make
+from convop.engines import choose, costs, make, make_filter
 
 
 def test_auto_chooses_matrix_for_tiny_problems_direct_for_small_kernels_and_fft_for_large_kernels():
@@ -66,14 +66,20 @@ def test_candidates_leave_out_large_matrices_and_transforms_that_do_not_fit(monk
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_auto_chooses_short_transforms_for_many_channels(dtype):
     kernel = np.random.default_rng(0).standard_normal((64, 64, 3, 3)).astype(dtype)
-    assert make("auto", ConvSpec((64, 56, 56), kernel.shape, padding=1), kernel).name == "winograd"
+    spec = ConvSpec((64, 56, 56), kernel.shape, padding=1)
+    assert make("auto", spec, kernel).name == "winograd"
+    assert "winograd" in choose._CPU.measured_candidates(spec, kernel)
+    # A filter meets a new kernel in every product, which would be transformed anew.
+    assert make_filter("auto", spec, np.ones(spec.input_shape, dtype)).name != "winograd"
 
 
 @pytest.mark.parametrize("value", [3e38, np.inf, np.nan])
 def test_auto_leaves_taps_that_are_huge_or_not_finite_to_other_engines(value):
     kernel = np.ones((64, 64, 3, 3), "float32")
     kernel[1, 2, 0, 1] = value
-    assert make("auto", ConvSpec((64, 56, 56), kernel.shape, padding=1), kernel).name != "winograd"
+    spec = ConvSpec((64, 56, 56), kernel.shape, padding=1)
+    assert make("auto", spec, kernel).name != "winograd"
+    assert "winograd" not in choose._CPU.measured_candidates(spec, kernel)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ _MAX_MATRIX_NBYTES = 6 * 2**30
 
 
 def csr_matrix(problem: Problem) -> ForwardAdjoint:
+    """Prepare products with this package's matrix and with its transpose, both stored by rows."""
     spec = problem.spec
     nbytes = 2 * spec.matrix_nbytes(problem.dtype)
     free = memory.available()
@@ -54,6 +55,7 @@ def signal(problem: Problem, convolve: Callable[..., Array]) -> ForwardAdjoint:
 
 
 def ndimage(problem: Problem, correlate: Callable[..., Array]) -> ForwardAdjoint:
+    """Prepare correlations of the input with the kernel, and of the output with the flipped kernel."""
     spec = problem.spec
     mode = _NDIMAGE_MODES.get(spec.padding_mode)
     if mode is None or not is_plain_filter(problem):
@@ -77,6 +79,7 @@ def ndimage(problem: Problem, correlate: Callable[..., Array]) -> ForwardAdjoint
 
 
 def pylops_convolve(problem: Problem) -> ForwardAdjoint:
+    """Prepare products with PyLops' operator of the flipped kernel, and with its adjoint."""
     spec = problem.spec
     if spec.padding_mode != "zeros" or not is_plain_filter(problem):
         return UNSUPPORTED

@@ -11,7 +11,7 @@ from ...geometry.spec import ConvSpec
 from .columns import ColumnCut, ColumnGeometry, ColumnProblem, column_cut
 from .components import component_count, real_dtype
 from .planes import Geometry, PlaneEngine
-from .polyphase import adjoint_range
+from .polyphase import extents
 from .transforms import TransformGeometry, TransformLengths, transform_lengths
 from .tuning import Tuning
 
@@ -38,9 +38,7 @@ def cheapest_transforms(
         Along the first axis, or along all of them.
     """
     axes, components, itemsize = spec.axes, component_count(dtype), real_dtype(dtype).itemsize
-    halo = [(axis.extent - 1) // axis.stride for axis in axes]
-    sizes = [adjoint_range(axis)[1] if adjoint else axis.outputs for axis in axes]
-    phases = [min(axis.taps, axis.stride // math.gcd(axis.stride, axis.dilation)) for axis in axes]
+    sizes, halo, phases = extents(spec, adjoint)
     forward, backward = spec.c_in // spec.groups * math.prod(phases), spec.c_out // spec.groups
     read, written = (backward, forward) if adjoint else (forward, backward)
     whole = transform_lengths(

@@ -149,6 +149,27 @@ def adjoint_range(axis: Axis) -> tuple[int, int]:
     return first, max(1, (high - 1) // axis.stride + 1 - first)
 
 
+def extents(spec: ConvSpec, adjoint: bool) -> tuple[list[int], list[int], list[int]]:
+    """Returns the sizes of a direction from the spec alone, without the tables of a `Plan`.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+        Geometry.
+    adjoint : bool
+        From output to input.
+
+    Returns
+    -------
+    sizes, halo, phases : list of int
+        For every axis the results, the largest shift, and the phases that taps fall into.
+    """
+    sizes = [adjoint_range(axis)[1] if adjoint else axis.outputs for axis in spec.axes]
+    halo = [(axis.extent - 1) // axis.stride for axis in spec.axes]
+    phases = [min(axis.taps, axis.stride // math.gcd(axis.stride, axis.dilation)) for axis in spec.axes]
+    return sizes, halo, phases
+
+
 def _outer(indices: list[Ints], sizes: list[int]) -> Ints:
     """Returns the flat indices of all combinations of indices along axes of these sizes; -1 where one of them is."""
 

@@ -34,7 +34,7 @@ from ..kernels.tiles import Tile, plane_runs, slack, tile_elements, tile_vectors
 from .components import component_count, grouped_kernel, real_dtype, real_weights
 from .packing import ColumnEntries, concatenated, packed
 from .planes import CompiledGeometry, PlaneEngine
-from .polyphase import adjoint_range
+from .polyphase import extents
 from .tiling import tap_offsets, tiled
 from .toom_cook import MOST_MULTIPLICATIONS, ToomCook
 from .tuning import Tuning, cheapest
@@ -80,9 +80,7 @@ class WinogradProblem:
     def of(cls, spec: ConvSpec, adjoint: bool, dtype: np.dtype[Any]) -> WinogradProblem:
         """Returns the problem of a direction."""
         axes, components = spec.axes, component_count(dtype)
-        halo = [(axis.extent - 1) // axis.stride for axis in axes]
-        sizes = [adjoint_range(axis)[1] if adjoint else axis.outputs for axis in axes]
-        phases = [min(axis.taps, axis.stride // math.gcd(axis.stride, axis.dilation)) for axis in axes]
+        sizes, halo, phases = extents(spec, adjoint)
         forward, backward = (c // spec.groups * components for c in (spec.c_in, spec.c_out))
         read, written = (backward, forward) if adjoint else (forward, backward)
         if len(axes) == 1:  # a signal has a leading axis of one element
@@ -273,8 +271,10 @@ class WinogradGeometry(CompiledGeometry):
         numbers = product(range(len(taps)), range(len(self.phases)))
         for (group, phase), begin, stop in zip(numbers, begins[:-1], begins[1:], strict=True):
             values = self._values(taps[group], phase)
+            runs = np.split(values, np.cumsum(self.runs)[:-1], axis=1)
             with np.errstate(over="ignore"):  # of taps near the largest number
-                weights[begin:stop] = np.concatenate([packed(matrix, self.runs) for matrix in values])
+                by_run = [run.swapaxes(1, 2).reshape(self.points, -1) for run in runs]
+                weights[begin:stop] = np.concatenate(by_run, axis=1).ravel()
         offset_at, offsets = concatenated(self.offsets, np.int64)
         return TapTable(np.array(self.runs), offsets, offset_at, weights, begins[:-1].reshape(len(taps), -1))
 
@@ -282,13 +282,13 @@ class WinogradGeometry(CompiledGeometry):
         """Returns the weights of a phase at every point, (points, planes written, planes read * entries)."""
         taps, entries = self.phases[phase], self.entries[phase]
         written, read, _ = group.shape
-        values = np.zeros((self.points, written, read, len(entries.taps.number)))
-        for s in range(self.cut.taps):
-            some = np.flatnonzero(entries.within == s)
-            factors = self.transform.from_taps[:, s, None, None, None]
-            with np.errstate(invalid="ignore", over="ignore"):  # of kernels that are not finite
-                values[..., entries.of_tap[some]] += factors * group[:, :, taps.number[some]]
-        return values.reshape(self.points, written, -1)
+        parts = np.zeros((self.cut.taps, written, read, len(entries.taps.number)))  # by tap of a transform
+        parts[entries.within, :, :, entries.of_tap] = np.moveaxis(group[:, :, taps.number], -1, 0)
+        values = np.zeros((self.points, written, read * parts.shape[-1]))
+        with np.errstate(invalid="ignore", over="ignore"):  # of kernels that are not finite
+            for s, part in enumerate(parts.reshape(self.cut.taps, 1, written, -1)):
+                values += self.transform.from_taps[:, s, None, None] * part
+        return values
 
 
 class WinogradEngine(PlaneEngine):
